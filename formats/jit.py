@@ -1,0 +1,67 @@
+"""The one numba decorator of the project.
+
+numba's on-disk cache does not see edits to a callee in another file, so the cache folder is
+named after the content of every source file that can hold a kernel, and after numba itself.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba import prange as prange
+from numba.extending import intrinsic
+
+ROOT = Path(__file__).parent.parent
+_sources = sorted(p for d in ("formats", "simulator/kernels") for p in (ROOT / d).rglob("*.py"))
+_digest = hashlib.sha256(numba.__version__.encode())
+for _source in _sources:
+    _digest.update(_source.read_bytes())
+_home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+numba.config.CACHE_DIR = str(_home / "tapeout" / _digest.hexdigest()[:12])
+
+#: A function compiled on first use and kept on disk. IEEE semantics: no reassociation, no
+#: contraction of a*b+c into a fused multiply-add, no flush of subnormals.
+jit: Callable[..., Any] = numba.njit(cache=True)
+
+#: The same, with `prange` loops spread over the threads of `set_threads`.
+parallel_jit: Callable[..., Any] = numba.njit(cache=True, parallel=True)
+
+
+def set_threads(count: int) -> None:
+    """Bound the threads of every parallel kernel in this process; results do not depend on it."""
+    numba.set_num_threads(max(1, min(count, numba.config.NUMBA_NUM_THREADS)))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def float_bits(_context: Any, x: Any) -> Any:
+    """The bits of a float64 as int64, or of a float32 as int32."""
+    target = numba.types.int64 if x == numba.types.float64 else numba.types.int32
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(signature.return_type))
+
+    return target(x), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def bits_float(_context: Any, bits: Any) -> Any:
+    """The float64 with these int64 bits, or the float32 with these int32 bits."""
+    target = numba.types.float64 if bits == numba.types.int64 else numba.types.float32
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(signature.return_type))
+
+    return target(bits), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def fma(_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c rounded once, in float64 or float32; exact on every machine, fused or emulated."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        return builder.fma(*args)
+
+    return a(a, b, c), generate

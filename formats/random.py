@@ -1,0 +1,72 @@
+"""Counter-based random bits: the same for a seed, stream and index on every machine.
+
+Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3",
+SC 2011). One call turns a 128-bit counter and a 64-bit key into four 32-bit words. Element i of
+stream t under seed s takes word i mod 4 of
+
+    philox(counter = (i // 4 low, i // 4 high, t low, t high), key = (s low, s high))
+
+so any element can be drawn alone, in any order, by any number of threads, and on a GPU.
+"""
+
+import numpy as np
+
+from .jit import jit
+
+_M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_W0, _W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
+_LOW = np.uint64(0xFFFFFFFF)
+_32 = np.uint64(32)
+
+Words = tuple[np.uint32, np.uint32, np.uint32, np.uint32]
+
+
+@jit
+def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+    """Four uint32 words from a counter of four and a key of two uint32 words."""
+    for _ in range(10):
+        p0 = _M0 * np.uint64(c0)
+        p1 = _M1 * np.uint64(c2)
+        c0 = np.uint32(p1 >> _32) ^ c1 ^ k0
+        c1 = np.uint32(p1 & _LOW)
+        c2 = np.uint32(p0 >> _32) ^ c3 ^ k1
+        c3 = np.uint32(p0 & _LOW)
+        k0 = np.uint32(k0 + _W0)
+        k1 = np.uint32(k1 + _W1)
+    return c0, c1, c2, c3
+
+
+@jit
+def random_word(seed, stream, index):  # type: ignore[no-untyped-def]
+    """The 32-bit word of element `index` of `stream` under `seed`; all uint64."""
+    block = index >> np.uint64(2)
+    lane = index & np.uint64(3)
+    w0, w1, w2, w3 = philox(
+        np.uint32(block & _LOW),
+        np.uint32(block >> _32),
+        np.uint32(stream & _LOW),
+        np.uint32(stream >> _32),
+        np.uint32(seed & _LOW),
+        np.uint32(seed >> _32),
+    )
+    low = w1 if lane & np.uint64(1) else w0
+    high = w3 if lane & np.uint64(1) else w2
+    return high if lane & np.uint64(2) else low
+
+
+def philox_reference(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[int, ...]:
+    """The exact twin of `philox` in Python integers, as the paper writes its rounds."""
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        high0, low0 = divmod(int(_M0) * c[0], 2**32)
+        high1, low1 = divmod(int(_M1) * c[2], 2**32)
+        c = [high1 ^ c[1] ^ k[0], low1, high0 ^ c[3] ^ k[1], low0]
+        k = [(k[0] + int(_W0)) % 2**32, (k[1] + int(_W1)) % 2**32]
+    return tuple(c)
+
+
+def random_word_reference(seed: int, stream: int, index: int) -> int:
+    """The exact twin of `random_word`."""
+    block, lane = divmod(index, 4)
+    counter = (block % 2**32, block >> 32, stream % 2**32, stream >> 32)
+    return philox_reference(counter, (seed % 2**32, seed >> 32))[lane]
