@@ -1,7 +1,7 @@
 """The formats, one row each; a row checks itself against the extremes its source prints."""
 
 import re
-from functools import lru_cache
+from functools import cache
 
 from .codebook import CODEBOOKS
 from .errors import InputError, hint
@@ -45,7 +45,8 @@ _INTEGERS = tuple(
     IntegerFormat(name, bits, source="two's complement")
     for name, bits in (("int32", 32), ("int16", 16), ("int8", 8), ("int4", 4), ("int2", 2))
 )
-CATALOG: dict[str, Format] = {row.name: row for row in (*_FLOATS, *_INTEGERS, *CODEBOOKS)}
+_ROWS: tuple[Format, ...] = (*_FLOATS, *_INTEGERS, *CODEBOOKS)
+CATALOG = {row.name: row for row in _ROWS}
 
 ALIASES = {
     "fp64": "float64", "fp32": "float32", "tf32": "tfloat32", "bf16": "bfloat16",
@@ -65,7 +66,7 @@ def list_formats() -> list[str]:
     return list(CATALOG)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _named(name: str, where: str) -> Format:
     canonical = ALIASES.get(name, name)
     if canonical in CATALOG:

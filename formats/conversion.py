@@ -109,16 +109,16 @@ def decode(codes: T, fmt: str | Format) -> T:
     return rebuild(values.astype(np.float32) if narrow else values)
 
 
-def _as_numpy(x: Any, integers: bool = False) -> tuple[Array, Callable[[Array], Any]]:
+def _as_numpy(x: T, integers: bool = False) -> tuple[Array, Callable[[Array], T]]:
     """x as a contiguous array, and how to make x's kind out of a result."""
-    rebuild: Callable[[Array], Any] = lambda out: out  # noqa: E731
+    rebuild: Callable[[Array], Any] = np.asarray
     if isinstance(x, torch.Tensor):
         if x.device.type != "cpu":
             raise InputError(f"tensor on {x.device}: formats work on the CPU; pass x.cpu()")
         if x.dtype in (torch.float16, torch.bfloat16):
             raise InputError(f"dtype {x.dtype} is not one of float32, float64; pass x.float()")
         array, rebuild = x.detach().numpy(), torch.from_numpy
-    elif isinstance(x, (float, int)):
+    elif isinstance(x, int | float):
         array = np.asarray(x, np.uint64 if integers else np.float64)
     else:
         array = np.asarray(x)
@@ -159,7 +159,7 @@ def _round_into(
     random = np.ascontiguousarray(random_bits)
     if random.shape != x.shape or random.dtype.kind not in "iu":
         raise InputError(
-            f"random_bits: {random.dtype} of shape {random.shape} is not integers of shape {x.shape}"
+            f"random_bits: {random.dtype} {random.shape} are not integers of shape {x.shape}"
         )
     if random.size and not 0 <= int(random.min()) <= int(random.max()) < 2**bits:
         raise InputError(
@@ -222,7 +222,7 @@ def _decoded(codes: NDArray[np.uint64], row: ArithmeticFormat) -> NDArray[np.flo
     subnormal = (field == 0) & row.zero
     whole = np.where(subnormal, 0.0, 2.0**row.fraction_bits) + fraction
     exponent = np.maximum(field - int(row.zero), 0) + row.min_exponent - row.fraction_bits
-    values = np.ldexp(whole, exponent)
+    values: NDArray[np.float64] = np.ldexp(whole, exponent)
     if not row.subnormals:
         values = np.where(subnormal, 0.0, values)
     top = field == 2**row.exponent_bits - 1

@@ -1,4 +1,4 @@
-"""How Tapeout refuses bad input: one sentence with the value, the allowed set, the place, the remedy."""
+"""How bad input is refused: one sentence with value, allowed set, place and remedy."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

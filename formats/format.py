@@ -81,7 +81,7 @@ class FloatFormat:
     @cached_property
     def exponent_bias(self) -> int:
         """`bias`, or the IEEE default for this width."""
-        return 2 ** (self.exponent_bits - 1) - 1 if self.bias is None else self.bias
+        return int(2 ** (self.exponent_bits - 1)) - 1 if self.bias is None else self.bias
 
     @property
     def min_exponent(self) -> int:
@@ -91,7 +91,7 @@ class FloatFormat:
     @property
     def max_exponent(self) -> int:
         """Exponent of the largest finite number."""
-        top = 2**self.exponent_bits - 1 - self.exponent_bias
+        top = (1 << self.exponent_bits) - 1 - self.exponent_bias
         return top - 1 if self._top_exponent_reserved else top
 
     @property

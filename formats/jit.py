@@ -12,7 +12,7 @@ from typing import Any
 
 import numba
 from numba import prange as prange
-from numba.extending import intrinsic
+from numba.extending import intrinsic as _numba_intrinsic
 
 ROOT = Path(__file__).parent.parent
 _sources = sorted(p for d in ("formats", "simulator/kernels") for p in (ROOT / d).rglob("*.py"))
@@ -20,7 +20,11 @@ _digest = hashlib.sha256(numba.__version__.encode())
 for _source in _sources:
     _digest.update(_source.read_bytes())
 _home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-numba.config.CACHE_DIR = str(_home / "tapeout" / _digest.hexdigest()[:12])
+_config: Any = numba.config  # pyright: ignore[reportPrivateImportUsage]
+_config.CACHE_DIR = str(_home / "tapeout" / _digest.hexdigest()[:12])
+
+#: numba takes the leading context away from what it decorates, which type checkers cannot see.
+intrinsic: Callable[..., Any] = _numba_intrinsic
 
 #: A function compiled on first use and kept on disk. IEEE semantics: no reassociation, no
 #: contraction of a*b+c into a fused multiply-add, no flush of subnormals.
@@ -32,10 +36,10 @@ parallel_jit: Callable[..., Any] = numba.njit(cache=True, parallel=True)
 
 def set_threads(count: int) -> None:
     """Bound the threads of every parallel kernel in this process; results do not depend on it."""
-    numba.set_num_threads(max(1, min(count, numba.config.NUMBA_NUM_THREADS)))
+    numba.set_num_threads(max(1, min(count, _config.NUMBA_NUM_THREADS)))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def float_bits(_context: Any, x: Any) -> Any:
     """The bits of a float64 as int64, or of a float32 as int32."""
     target = numba.types.int64 if x == numba.types.float64 else numba.types.int32
@@ -46,7 +50,7 @@ def float_bits(_context: Any, x: Any) -> Any:
     return target(x), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def bits_float(_context: Any, bits: Any) -> Any:
     """The float64 with these int64 bits, or the float32 with these int32 bits."""
     target = numba.types.float64 if bits == numba.types.int64 else numba.types.float32
@@ -57,7 +61,7 @@ def bits_float(_context: Any, bits: Any) -> Any:
     return target(bits), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def fma(_context: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c rounded once, in float64 or float32; exact on every machine, fused or emulated."""
 

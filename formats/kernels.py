@@ -9,8 +9,8 @@ on the data; the loops vectorise.
 
 import numpy as np
 
-from .jit import float_bits, bits_float, jit, parallel_jit, prange
-from .random import random_word
+from .jit import bits_float, float_bits, jit, parallel_jit, prange
+from .random import fill_words
 from .rounding import Mode
 
 NEAREST_EVEN, NEAREST_AWAY = int(Mode.NEAREST_EVEN), int(Mode.NEAREST_AWAY)
@@ -104,17 +104,52 @@ def round_simple(x, grid, nearest):  # type: ignore[no-untyped-def]
     """`round_finite` for nearest-even (`nearest`) and toward zero, in straight-line code.
 
     From 2^min_exponent on, the bits of x are rounded in place (a carry into the exponent is the
-    right one); below, x over the fixed quantum is rounded to an integer. Exact for formats of at
-    most 26 fraction bits whose smallest value is a normal float64.
+    right one); below, x over the fixed quantum is rounded to an integer. Exact on a `simple`
+    grid; keeps infinities, not NaN.
     """
     bits = float_bits(x)
     drop = 52 - grid.fraction_bits
-    increment = ((_ONE << (drop - 1)) - 1 + ((bits >> drop) & 1)) if nearest else np.int64(0)
-    above = bits_float((bits + increment) & ~((_ONE << drop) - 1))
+    half = _ONE << max(drop - 1, 0)
+    increment = (half - 1 + ((bits >> drop) & 1)) if nearest and drop > 0 else np.int64(0)
+    above = bits_float((bits + increment) & -(_ONE << drop))
     quantum = power_of_two(grid.min_exponent - grid.subnormal_fraction_bits)
     steps = x * power_of_two(grid.subnormal_fraction_bits - grid.min_exponent)
     below = (np.rint(steps) if nearest else np.trunc(steps)) * quantum
     return above if np.abs(x) >= power_of_two(grid.min_exponent) else below
+
+
+@jit
+def round_random(x, grid, k, r):  # type: ignore[no-untyped-def]
+    """`round_finite` for the rule srff, in straight-line code, on a `simple` grid."""
+    bits = float_bits(x)
+    drop = 52 - grid.fraction_bits
+    kept = bits & -(_ONE << drop)
+    rest = bits & ((_ONE << drop) - 1)
+    top = (rest >> max(drop - k, 0)) << max(k - drop, 0)
+    above = bits_float(kept + (((top + r) >> k) << drop))
+    quantum = power_of_two(grid.min_exponent - grid.subnormal_fraction_bits)
+    steps = np.abs(x) * power_of_two(grid.subnormal_fraction_bits - grid.min_exponent)
+    whole = np.floor(steps)
+    span = np.float64(_ONE << k)
+    up = np.float64(np.floor((steps - whole) * span) + np.float64(r) >= span)
+    below = np.copysign((whole + up) * quantum, x)
+    return above if np.abs(x) >= power_of_two(grid.min_exponent) else below
+
+
+@jit
+def simple(grid):  # type: ignore[no-untyped-def]
+    """Whether the straight-line roundings hold: the quantum and its inverse are normal float64."""
+    return grid.has_zero and grid.min_exponent - grid.subnormal_fraction_bits > -1022
+
+
+@jit
+def bound_simple(x, value, grid, overflow):  # type: ignore[no-untyped-def]
+    """`bound` for nearest-even and stochastic rounding without WRAP, in straight-line code."""
+    limit = grid.largest if x > 0.0 else grid.lowest
+    special = np.copysign(np.inf if grid.has_infinity and overflow == INFINITY else np.nan, x)
+    value = (limit if overflow == SATURATE else special) if np.abs(value) > np.abs(limit) else value
+    value = value if grid.signed_zero or value != 0.0 else 0.0
+    return x if np.isnan(x) else value
 
 
 @jit
@@ -169,23 +204,54 @@ def round_value(x, grid, mode, overflow, k, r):  # type: ignore[no-untyped-def]
     return bound(value, grid, mode, overflow)
 
 
+@jit
+def _nearest_loop(x, out, grid, overflow):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
+        y = np.float64(x[i])
+        out[i] = bound_simple(y, round_simple(y, grid, True), grid, overflow)
+
+
+@jit
+def _random_loop(x, words, out, grid, overflow, k):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
+        y = np.float64(x[i])
+        r = np.int64(words[i] >> np.uint32(32 - k))
+        out[i] = bound_simple(y, round_random(y, grid, k, r), grid, overflow)
+
+
+@jit
+def _any_loop(x, words, out, grid, mode, overflow, k):  # type: ignore[no-untyped-def]
+    for i in range(x.size):
+        r = np.int64(words[i] >> np.uint32(32 - k)) if k > 0 else np.int64(0)
+        out[i] = round_value(np.float64(x[i]), grid, mode, overflow, k, r)
+
+
+@jit
+def quantize_run(x, out, words, grid, mode, overflow, k, seed, stream, first):  # type: ignore[no-untyped-def]
+    """out[i] = x[i] on the grid; element i has the Philox index first + i.
+
+    `words` is scratch of at least x.size + 8 uint32.
+    """
+    fast = simple(grid) and overflow != WRAP
+    random = words[:0]
+    if k > 0:
+        random = fill_words(words, seed, stream, np.uint64(first), x.size)
+    if fast and mode == NEAREST_EVEN:
+        _nearest_loop(x, out, grid, overflow)
+    elif fast and mode == SRFF:
+        _random_loop(x, random, out, grid, overflow, k)
+    else:
+        _any_loop(x, random, out, grid, mode, overflow, k)
+
+
 @parallel_jit
 def quantize_array(x, out, grid, mode, overflow, k, seed, stream):  # type: ignore[no-untyped-def]
     """out[i] = x[i] on the grid; x, out: flat float32 or float64; Philox bits by element index."""
     n = x.size
-    high = np.uint32(32 - k) if k > 0 else np.uint32(0)
     for chunk in prange((n + _CHUNK - 1) // _CHUNK):
-        first = chunk * _CHUNK
-        last = min(first + _CHUNK, n)
-        if mode == NEAREST_EVEN:
-            for i in range(first, last):
-                out[i] = round_value(np.float64(x[i]), grid, NEAREST_EVEN, overflow, 0, 0)
-        else:
-            for i in range(first, last):
-                r = np.int64(0)
-                if k > 0:
-                    r = np.int64(random_word(seed, stream, np.uint64(i)) >> high)
-                out[i] = round_value(np.float64(x[i]), grid, mode, overflow, k, r)
+        a, z = chunk * _CHUNK, min((chunk + 1) * _CHUNK, n)
+        words = np.empty(_CHUNK + 8 if k > 0 else 1, np.uint32)
+        quantize_run(x[a:z], out[a:z], words, grid, mode, overflow, k, seed, stream, a)
 
 
 @parallel_jit

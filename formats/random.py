@@ -54,6 +54,21 @@ def random_word(seed, stream, index):  # type: ignore[no-untyped-def]
     return high if lane & np.uint64(2) else low
 
 
+@jit
+def fill_words(words, seed, stream, first, count):  # type: ignore[no-untyped-def]
+    """The words of elements first .. first + count - 1, in `words` of at least count + 8."""
+    start = first >> np.uint64(2)
+    skip = np.int64(first & np.uint64(3))
+    blocks = (skip + count + 3) // 4
+    s0, s1 = np.uint32(stream & _LOW), np.uint32(stream >> _32)
+    k0, k1 = np.uint32(seed & _LOW), np.uint32(seed >> _32)
+    for n in range(blocks):
+        block = start + np.uint64(n)
+        w0, w1, w2, w3 = philox(np.uint32(block & _LOW), np.uint32(block >> _32), s0, s1, k0, k1)
+        words[4 * n], words[4 * n + 1], words[4 * n + 2], words[4 * n + 3] = w0, w1, w2, w3
+    return words[skip : skip + count]
+
+
 def philox_reference(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[int, ...]:
     """The exact twin of `philox` in Python integers, as the paper writes its rounds."""
     c, k = list(counter), list(key)

@@ -61,7 +61,7 @@ def _goes_up(
 
 
 def _stochastic_up(d: Fraction, rounding: Stochastic, random: int) -> bool:
-    span = 2**rounding.bits
+    span = 1 << rounding.bits
     match rounding.rule:
         case "srff":
             return math.floor(d * span) + random >= span
@@ -148,12 +148,12 @@ def encode_exact(value: float, fmt: ArithmeticFormat) -> int:
         InputError: `value` is NaN or infinite and the format has no code for it.
     """
     if isinstance(fmt, IntegerFormat):
-        return int(value) % 2**fmt.bits
+        return int(value) % (1 << fmt.bits)
     if math.isnan(value):
         return nan_code(fmt)
     sign = int(math.copysign(1.0, value) < 0) << (fmt.bits - 1) if fmt.signed else 0
     if math.isinf(value):
-        return sign | (2**fmt.exponent_bits - 1) << fmt.fraction_bits
+        return sign | ((1 << fmt.exponent_bits) - 1) << fmt.fraction_bits
     x = abs(Fraction(value))
     if x < Fraction(fmt.min_normal):
         return sign | int(x / Fraction(fmt.min_subnormal))
@@ -169,13 +169,13 @@ def nan_code(fmt: FloatFormat) -> int:
     Raises:
         InputError: the format has no NaN.
     """
-    ones = 2 ** (fmt.bits - fmt.signed) - 1
+    ones = (1 << (fmt.bits - fmt.signed)) - 1
     match fmt.nan:
         case "all_ones":
             return ones
         case "negative_zero":
             return 1 << (fmt.bits - 1)
         case "ieee":
-            top = 2**fmt.exponent_bits - 1 << fmt.fraction_bits
+            top = ((1 << fmt.exponent_bits) - 1) << fmt.fraction_bits
             return top | 1 << (fmt.fraction_bits - 1)
     raise InputError(f"{fmt.name} has no code for NaN; remove NaN from the input")

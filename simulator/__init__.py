@@ -1,0 +1,26 @@
+"""1st floor: what a chip is, and how it computes."""
+
+from .chip import Chip, list_chips, load_chip
+from .dot_unit import DotUnit
+from .emulation import emulate
+from .operations import register_op
+from .order import Chain, Exact, Fused, Integer
+from .recipe import Recipe, list_recipes, load_recipe
+from .trace import Trace
+
+__all__ = [
+    "Chain",
+    "Chip",
+    "DotUnit",
+    "Exact",
+    "Fused",
+    "Integer",
+    "Recipe",
+    "Trace",
+    "emulate",
+    "list_chips",
+    "list_recipes",
+    "load_chip",
+    "load_recipe",
+    "register_op",
+]

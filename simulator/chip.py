@@ -160,50 +160,23 @@ class VectorUnit(Unit):
     """Elementwise arithmetic and reductions.
 
     Attributes:
-        format, rounding, random_bits: of every result.
+        format, rounding: of every result; the one offered is float32, nearest-even, subnormals
+            kept, which the host's own instructions round correctly.
         functions: exp, tanh, ... "rounded_once" from float64, or "host", the float32 library
             of the machine that runs the simulator.
-        reduction: "pairwise" (halves, down to runs of 8 added in order), or "sequential".
+        reduction: "tree" (x[i] + x[i + p] for p the largest power of two below the length, until
+            one is left: the order of shuffles in a warp), or "sequential" (ascending).
         accumulator: format of a reduction's partial sums.
         bias: where a bias joins a matrix product: as C of the "accumulator", or added by this
             unit in the "epilogue".
     """
 
-    format: str
-    rounding: str = "nearest_even"
-    random_bits: int | None = Field(default=None, ge=1, le=26)
+    format: Literal["float32"]
+    rounding: Literal["nearest_even"] = "nearest_even"
     functions: Literal["rounded_once", "host"] = "rounded_once"
-    reduction: Literal["pairwise", "sequential"] = "pairwise"
-    accumulator: str
+    reduction: Literal["tree", "sequential"] = "tree"
+    accumulator: Literal["float32"]
     bias: Literal["accumulator", "epilogue"] = "epilogue"
-
-    @field_validator("format", "accumulator")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        fmt = arithmetic_format(name)
-        if not isinstance(fmt, FloatFormat) or fmt.precision > 24:
-            raise InputError(f"{name} is not a floating-point format of at most 24 bits")
-        return fmt.name
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "VectorUnit":
-        self.step  # noqa: B018  checks rounding and random_bits together
-        if self.functions == "host" and (self.format, self.rounding) != ("float32", "nearest_even"):
-            raise InputError('functions = "host" is float32 with nearest_even')
-        return self
-
-    @cached_property
-    def step(self) -> Chain:
-        """One addition of the unit, as the chain step it is."""
-        return Chain(
-            order="chain", accumulator=self.format, rounding=self.rounding,
-            random_bits=self.random_bits,
-        )  # fmt: skip
-
-    @property
-    def native(self) -> bool:
-        """Whether + - * / sqrt are the host's own IEEE float32 operations."""
-        return self.format == "float32" and self.rounding == "nearest_even"
 
 
 class ConversionUnit(Unit):

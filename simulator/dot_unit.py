@@ -1,5 +1,6 @@
 """A dot-product unit: operand formats, an accumulation order, and what surrounds it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,8 +111,9 @@ class DotUnit:
         start = np.zeros(shape) if start is None else start
         if start.shape != shape:
             raise InputError(f"{self.name}: C of shape {start.shape} is not {shape}")
-        stacks = (v.reshape(-1, *v.shape[-2:]) for v in (x, y, start))
-        return self._rebuild(self._run(*stacks, seed, stream).reshape(shape), a)
+        batch = math.prod(shape[:-2])
+        x, y, start = (v.reshape(batch, *v.shape[-2:]) for v in (x, y, start))
+        return self._rebuild(self._run(x, y, start, seed, stream).reshape(shape), a)
 
     def dot(
         self, a: Any, b: Any, c: Any = None, *, seed: int = 0, stream: int = 0, check: bool = True
@@ -130,8 +132,9 @@ class DotUnit:
         if start.shape != lead:
             raise InputError(f"{self.name}: C of shape {start.shape} is not {lead}")
         depth = x.shape[-1]
-        rows, columns = x.reshape(-1, 1, depth), y.reshape(-1, depth, 1)
-        out = self._run(rows, columns, start.reshape(-1, 1, 1), seed, stream)
+        batch = math.prod(lead)
+        rows, columns = x.reshape(batch, 1, depth), y.reshape(batch, depth, 1)
+        out = self._run(rows, columns, start.reshape(batch, 1, 1), seed, stream)
         return self._rebuild(out.reshape(lead), a)
 
     def _run(

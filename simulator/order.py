@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ..formats import FloatFormat, IntegerFormat, Rounding, Stochastic, get_format
-from ..formats.errors import InputError
+from ..formats.errors import InputError, choice
 from ..formats.rounding import get_rounding
 from .tables import Row
 
@@ -33,6 +33,11 @@ class Order(Row):
         fmt = get_format(self.accumulator)
         if not isinstance(fmt, FloatFormat):
             raise InputError(f"accumulator = {self.accumulator!r} is not a floating-point format")
+        if not fmt.infinity:
+            raise InputError(
+                f"accumulator = {self.accumulator!r} has no infinity to overflow to; use an "
+                "IEEE-like eXmY of the same widths"
+            )
         return fmt
 
 
@@ -110,7 +115,12 @@ class Fused(Rounded):
     block: int = Field(ge=4, multiple_of=4)
     fraction_bits: int = Field(ge=1, le=40)
     min_exponent: int
-    rounding: Literal["toward_zero", "nearest_even"] = "toward_zero"
+    rounding: str = "toward_zero"
+
+    @field_validator("rounding")
+    @classmethod
+    def _offered(cls, name: str) -> str:
+        return choice(name, ("toward_zero", "nearest_even"), "rounding")
 
     @model_validator(mode="after")
     def _exact_in_float64(self) -> "Fused":
@@ -149,7 +159,7 @@ class Exact(Rounded):
 
 
 class Integer(Row):
-    """The exact integer sum, reduced to the accumulator by wrapping or, after each block, saturation."""
+    """The exact integer sum, wrapped at the end or saturated after each block."""
 
     order: Literal["integer"]
     accumulator: str = "int32"

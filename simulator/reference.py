@@ -83,16 +83,12 @@ def chain_step(
     """round(c + x y), the product rounded first unless the unit fuses."""
     if order.flush:
         x, y, c = flushed(x), flushed(y), flushed(c)
+    if not order.fused and math.isfinite(x) and math.isfinite(y) and x * y:
+        x, y = rounded(Fraction(x) * Fraction(y), order.result, Rounding.NEAREST_EVEN), 1.0
     special = special_sum([x], [y], c)
     if special is not None:
         return special
-    product = Fraction(x) * Fraction(y)
-    if not order.fused:
-        x, y = rounded(product, order.result, Rounding.NEAREST_EVEN), 1.0
-        if math.isinf(x):
-            return x + c
-        product = Fraction(x)
-    total = Fraction(c) + product
+    total = Fraction(c) + Fraction(x) * Fraction(y)
     if not total:
         return c + x * y  # IEEE's sign of an exact zero
     if order.flush:

@@ -14,7 +14,7 @@ accumulators with nearest-even and a fused multiply-add use the native instructi
 import numpy as np
 
 from ...formats.jit import bits_float, float_bits, fma, jit, parallel_jit, prange
-from ...formats.kernels import INFINITY, bound, round_finite, round_simple
+from ...formats.kernels import INFINITY, bound, round_finite, round_random, round_simple
 from ...formats.random import philox
 
 _TILE = 256
@@ -59,8 +59,7 @@ def _step_nearest(c, x, row, grid, fused, flush, width):  # type: ignore[no-unty
     for j in range(width):
         s = to_odd_sum(c[j], _product(x, np.float64(row[j]), grid, fused))
         value = round_simple(s, grid, True)
-        huge = np.inf if s > 0.0 else -np.inf
-        value = huge if np.abs(value) > grid.largest else value
+        value = np.copysign(np.inf, s) if np.abs(value) > grid.largest else value
         value = np.copysign(0.0, value) if np.abs(value) < flush else value
         c[j] = value if np.abs(s) < np.inf else s
 
@@ -73,10 +72,12 @@ def _step_any(c, x, row, grid, mode, fused, flush, width):  # type: ignore[no-un
 
 
 @jit
-def _step_random(c, x, row, words, grid, mode, fused, k, width):  # type: ignore[no-untyped-def]
+def _step_random(c, x, row, words, grid, fused, k, width):  # type: ignore[no-untyped-def]
     for j in range(width):
         s = to_odd_sum(c[j], _product(x, np.float64(row[j]), grid, fused))
-        c[j] = round_step(s, grid, mode, 0.0, k, np.int64(words[j] >> np.uint32(32 - k)))
+        value = round_random(s, grid, k, np.int64(words[j] >> np.uint32(32 - k)))
+        value = np.copysign(np.inf, s) if np.abs(value) > grid.largest else value
+        c[j] = value if np.abs(s) < np.inf else s
 
 
 @jit
@@ -109,7 +110,7 @@ def matmul(a, b, out, grid, mode, fused, flush):  # type: ignore[no-untyped-def]
 
 
 @parallel_jit
-def matmul_stochastic(a, b, out, grid, mode, fused, bits, seed, stream, k_first, k_all):  # type: ignore[no-untyped-def]
+def matmul_stochastic(a, b, out, grid, fused, bits, seed, stream, k_first, k_all):  # type: ignore[no-untyped-def]
     """As `matmul` over the products k_first .. of dot products of k_all in all.
 
     Step k of output (h, i, j), numbered n = (hM + i)N + j, takes word k mod 4 of the
@@ -132,14 +133,20 @@ def matmul_stochastic(a, b, out, grid, mode, fused, bits, seed, stream, k_first,
                         seed, stream, first, stride, j1 - j0,
                     )  # fmt: skip
                 x, row = np.float64(left[k]), right[k, j0:j1]
-                _step_random(c, x, row, words[k % 4], grid, mode, fused, bits, j1 - j0)
+                _step_random(c, x, row, words[k % 4], grid, fused, bits, j1 - j0)
 
 
 @parallel_jit
 def add(x, y, out, grid, mode, flush):  # type: ignore[no-untyped-def]
     """out = round(x + y), flat float64: one addition of an accumulator."""
-    for i in prange(out.size):
-        out[i] = round_step(to_odd_sum(x[i], y[i]), grid, mode, flush, 0, np.int64(0))
+    for tile in prange((out.size + _TILE - 1) // _TILE):
+        a, z = tile * _TILE, min((tile + 1) * _TILE, out.size)
+        c = out[a:z]
+        c[:] = x[a:z]
+        if mode == 0:
+            _step_nearest(c, 1.0, y[a:z], grid, True, flush, z - a)
+        else:
+            _step_any(c, 1.0, y[a:z], grid, mode, True, flush, z - a)
 
 
 @parallel_jit

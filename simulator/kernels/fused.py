@@ -98,23 +98,30 @@ def _add_wide(total, scale, x0, x1, x2, x3, r0, r1, r2, r3, width):  # type: ign
 
 
 @jit
-def _round_sum(total, c, emax, fraction_bits, grid, nearest):  # type: ignore[no-untyped-def]
-    """The integer sum and the aligned c, back on their scale, rounded; overflow -> infinity."""
+def _aligned(total, c, emax, fraction_bits):  # type: ignore[no-untyped-def]
+    """The exact sum of the aligned products and the aligned c, back on its scale."""
     total += np.trunc(c * power_of_two(fraction_bits - emax))
-    value = round_simple(total * power_of_two(emax - fraction_bits), grid, nearest)
-    if np.abs(value) > grid.largest:
-        value = np.inf if value > 0.0 else -np.inf
+    return total * power_of_two(emax - fraction_bits)
+
+
+@jit
+def _overflowed(value, grid):  # type: ignore[no-untyped-def]
+    value = np.copysign(np.inf, value) if np.abs(value) > grid.largest else value
     return 0.0 if value == 0.0 else value
 
 
 @jit
-def _finish(c, total, emax, fraction_bits, grid, nearest, width):  # type: ignore[no-untyped-def]
-    """c takes the rounded sum; an infinity that an earlier block overflowed to stays."""
+def _finish(c, value, total, emax, fraction_bits, grid, nearest, width):  # type: ignore[no-untyped-def]
+    """c takes the rounded sum; an infinity that an earlier block overflowed to stays.
+
+    Three loops: LLVM vectorises each of them, but not their fusion.
+    """
     for j in range(width):
-        value = _round_sum(
-            np.float64(total[j]), c[j], np.int64(emax[j]), fraction_bits, grid, nearest
-        )
-        c[j] = c[j] if np.isinf(c[j]) else value
+        value[j] = _aligned(np.float64(total[j]), c[j], np.int64(emax[j]), fraction_bits)
+    for j in range(width):
+        value[j] = round_simple(value[j], grid, nearest)
+    for j in range(width):
+        c[j] = c[j] if np.isinf(c[j]) else _overflowed(value[j], grid)
 
 
 @parallel_jit
@@ -131,6 +138,7 @@ def matmul_narrow(a, b, ea, eb, out, block, fraction_bits, floor, grid, nearest,
         emax = np.empty(_TILE, np.int32)
         scale = np.empty(_TILE, np.float32)
         total = np.empty(_TILE, np.int32)
+        value = np.empty(_TILE, np.float64)
         for j0 in range(0, columns, _TILE):
             j1 = min(j0 + _TILE, columns)
             width = j1 - j0
@@ -149,7 +157,7 @@ def matmul_narrow(a, b, ea, eb, out, block, fraction_bits, floor, grid, nearest,
                         total, scale, x[k], x[k + 1], x[k + 2], x[k + 3],
                         y[k, j0:j1], y[k + 1, j0:j1], y[k + 2, j0:j1], y[k + 3, j0:j1], width,
                     )  # fmt: skip
-                _finish(c, total, emax, fraction_bits, grid, nearest, width)
+                _finish(c, value, total, emax, fraction_bits, grid, nearest, width)
 
 
 @parallel_jit
@@ -162,6 +170,7 @@ def matmul_wide(a, b, ea, eb, out, block, fraction_bits, floor, grid, nearest, c
         emax = np.empty(_TILE, np.int32)
         scale = np.empty(_TILE, np.float64)
         total = np.empty(_TILE, np.float64)
+        value = np.empty(_TILE, np.float64)
         for j0 in range(0, columns, _TILE):
             j1 = min(j0 + _TILE, columns)
             width = j1 - j0
@@ -181,7 +190,7 @@ def matmul_wide(a, b, ea, eb, out, block, fraction_bits, floor, grid, nearest, c
                         np.float64(x[k + 2]), np.float64(x[k + 3]),
                         y[k, j0:j1], y[k + 1, j0:j1], y[k + 2, j0:j1], y[k + 3, j0:j1], width,
                     )  # fmt: skip
-                _finish(c, total, emax, fraction_bits, grid, nearest, width)
+                _finish(c, value, total, emax, fraction_bits, grid, nearest, width)
 
 
 @parallel_jit
@@ -223,4 +232,5 @@ def _block(a, b, k0, block, c, fraction_bits, floor, grid, nearest, emins):  # t
     total = 0.0
     for k in range(k0, k0 + block):
         total += np.trunc(np.float64(a[k]) * np.float64(b[k]) * power_of_two(fraction_bits - emax))
-    return _round_sum(total, c, emax, fraction_bits, grid, nearest)
+    value = round_simple(_aligned(total, c, emax, fraction_bits), grid, nearest)
+    return _overflowed(value, grid)

@@ -1,0 +1,157 @@
+"""Matrix products as a chip and a recipe do them: scale, round, multiply, rescale, store."""
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..formats import Stochastic, quantize
+from ..formats.errors import InputError
+from ..formats.format import IntegerFormat
+from ..formats.kernels import OVERFLOW_CODES
+from ..formats.rounding import kernel_mode
+from .chip import Chip
+from .dot_unit import DotUnit
+from .kernels.operand import COUNTERS, scale_and_round
+from .recipe import OPERANDS, Operand, Recipe
+from .roles import Product, Roles
+from .trace import Key, Trace
+
+Stack = NDArray[np.float32]
+LAYER_PRODUCTS = (("activation", "weight"), ("gradient", "weight"), ("activation", "gradient"))
+
+
+class MatrixWork:
+    """The matrix units of a chip under a recipe; every product goes through `multiply`."""
+
+    def __init__(self, chip: Chip, recipe: Recipe, roles: Roles, trace: Trace) -> None:
+        self.chip, self.recipe, self.roles, self.trace = chip, recipe, roles, trace
+        self.roundings = {role: recipe.rounding(role, chip) for role in OPERANDS}
+        self.exempt = tuple(recipe.rows.exempt_modules)
+        self._units: dict[tuple[str, str], DotUnit] = {}
+        pairs = [*LAYER_PRODUCTS, *((role, role) for role in ("attention", "optimizer"))]
+        for a, b in pairs:
+            self._unit(a, b)
+
+    def multiply(self, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
+        """(B, M, K) @ (B, K, N) + bias (broadcast to the result), float32.
+
+        Rounded: the operands into their formats, the sums by the matrix unit, the rescaling and
+        the bias in float32 nearest-even, the result into the recipe's output format.
+        """
+        product = self._product(a, b)
+        unit = self._unit(product.a, product.b)
+        x, x_factor = self._operand(a, product, 0)
+        y, y_factor = self._operand(b.mT, product, 1)
+        y = y.swapaxes(1, 2)
+        inside = self._accumulator_bias(
+            bias, unit, (*a.shape[:-1], b.shape[-1]), x_factor, y_factor
+        )
+        sums = unit.matmul(
+            x, y, inside, seed=self.trace.seed, stream=self.trace.next_stream(), check=False
+        ).astype(np.float32)
+        macs = a.shape[0] * a.shape[1] * a.shape[2] * b.shape[2]
+        self.trace.count_product(
+            Key(product.module, "matmul", product.gemm, "output", unit.accumulator.name), macs
+        )
+        if x_factor is not None or y_factor is not None:
+            sums *= _factor(x_factor, y_factor)
+        if bias is not None and inside is None:
+            sums += bias.detach().numpy()
+        return torch.from_numpy(self._stored(sums, product))
+
+    def _product(self, a: torch.Tensor, b: torch.Tensor) -> Product:
+        product = self.roles.product(a, b)
+        if self.exempt and self._is_exempt(product.module):
+            return product._replace(a="exempt", b="exempt")
+        return product
+
+    def _is_exempt(self, module: str) -> bool:
+        return any(fnmatchcase(module, pattern) for pattern in self.exempt)
+
+    def _unit(self, a: str, b: str) -> DotUnit:
+        unit = self._units.get((a, b))
+        if unit is None:
+            formats = [self.recipe.operand(role).format for role in (a, b)]
+            layer = a in ("activation", "gradient", "weight")
+            instruction = self.recipe.rows.instruction if layer else None
+            unit = self.chip.matrix_unit(formats[0], formats[1], instruction=instruction)
+            self._units[a, b] = unit
+        return unit
+
+    def _operand(
+        self, x: torch.Tensor, product: Product, side: int
+    ) -> tuple[Stack, NDArray[np.float32] | None]:
+        """One operand (B, R, K), a row meeting in one dot product, and its factors (B, R, 1)."""
+        role = (product.a, product.b)[side]
+        row = self.recipe.operand(role)
+        if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            raise InputError(
+                f"{product.module or 'a product'}: {x.dtype} operands: matrix products are "
+                "emulated for float32, bfloat16 and float16 tensors; convert with .float()"
+            )
+        values = np.ascontiguousarray(x.detach().float().numpy())
+        if row.format == "float32":
+            return values, None
+        multiplier, factor = _scales(values, row)
+        out = np.empty_like(values)
+        counts = np.zeros((values.shape[0] * values.shape[1], COUNTERS))
+        mode, bits = kernel_mode(self.roundings[role])
+        stream = self.trace.next_stream() if isinstance(self.roundings[role], Stochastic) else 0
+        depth = values.shape[-1]
+        scale_and_round(
+            values.reshape(-1, depth), multiplier, out.reshape(-1, depth), counts, row.fmt.grid,
+            mode, OVERFLOW_CODES[row.overflow], bits,
+            np.uint64(self.trace.seed % 2**64), np.uint64(stream),
+        )  # fmt: skip
+        key = Key(product.module, "matmul", product.gemm, product.names[side], row.format)
+        self.trace.count_operand(key, values.size, counts)
+        if isinstance(row.fmt, IntegerFormat):
+            out[np.isnan(out)] = 0.0  # the row's factor is NaN and makes the results NaN
+        return out, factor
+
+    def _accumulator_bias(
+        self, bias: torch.Tensor | None, unit: DotUnit, shape: Any, *factors: Any
+    ) -> NDArray[np.float32] | None:
+        """The bias as C, where the chip adds it in the accumulator and nothing is rescaled."""
+        if bias is None or self.chip.vector_unit.bias == "epilogue":
+            return None
+        if any(f is not None for f in factors) or isinstance(unit.accumulator, IntegerFormat):
+            return None
+        start = quantize(bias.detach().numpy(), unit.accumulator, overflow="infinity")
+        return np.ascontiguousarray(np.broadcast_to(start, shape))
+
+    def _stored(self, sums: Stack, product: Product) -> Stack:
+        output = self.recipe.rows.output
+        gemm = "attention" if product.a == "attention" else product.gemm
+        fmt: str = getattr(output, gemm)
+        if fmt == "float32" or product.a == "exempt":
+            return sums
+        return quantize(sums, fmt, overflow="infinity")
+
+
+def _factor(x: NDArray[np.float32] | None, y: NDArray[np.float32] | None) -> Any:
+    """fl(dx dy), (B, M, N) or broadcastable to it."""
+    if x is None or y is None:
+        return x if x is not None else None if y is None else y.swapaxes(1, 2)
+    return x * y.swapaxes(1, 2)
+
+
+def _scales(values: Stack, row: Operand) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Multipliers for each of the B R rows, and the factors (B, R, 1) that undo them."""
+    batch, rows, _ = values.shape
+    if row.scaling == "none":
+        return np.ones(batch * rows, np.float32), None
+    if row.scaling == "tensor":
+        amax = np.full((batch, rows, 1), np.abs(values).max(initial=0.0), np.float32)
+    else:
+        amax = np.abs(values).max(axis=2, keepdims=True, initial=0.0)
+    largest = np.float32(row.fmt.grid.largest)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        scale = largest / amax
+        scale = np.where(amax == 0, np.float32(1), scale)
+        scale = np.minimum(scale, np.finfo(np.float32).max)  # a subnormal amax overflows fl()
+        factor = np.where(np.isfinite(amax), np.float32(1) / scale, np.float32(np.nan))
+    return scale.reshape(-1), factor.astype(np.float32)

@@ -1,0 +1,199 @@
+"""Who is who in a matrix product: GEMM role, operand roles and module, found without help.
+
+Forward, an operand that shares storage with a parameter is a weight, any other an activation.
+Backward, a product multiplies a gradient with an operand that the forward pass multiplied: an
+operand with a parameter's storage is a weight, one with a storage seen in a forward product is an
+activation, any other is the gradient. gradient x weight is dgrad; activation x gradient is wgrad
+if the activation once met a weight, else (attention) dgrad. Inside `optimizer.step()` all are
+optimizer operands. Recomputation under checkpointing runs with gradients enabled, which tells it
+from the backward pass proper.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from .trace import Key, Trace
+
+Shape = tuple[int, ...]
+
+
+class Product(NamedTuple):
+    """The roles of one matrix product.
+
+    Attributes:
+        gemm: "fprop", "dgrad", "wgrad" or "optimizer".
+        a, b: operand roles, keys of a recipe.
+        names: what the operands are, for the trace.
+        module: dotted name of the module, "" outside of the model.
+    """
+
+    gemm: str
+    a: str
+    b: str
+    names: tuple[str, str]
+    module: str
+
+
+class _Seen(NamedTuple):
+    """A forward operand: a reference that keeps its address taken, and where it was used."""
+
+    reference: StorageWeakRef
+    uses: dict[Shape, tuple[str, bool]]
+
+
+class Roles:
+    """Follows a model through forward, backward and optimizer step."""
+
+    def __init__(self, model: torch.nn.Module | None, trace: Trace) -> None:
+        self.model = model
+        self.trace = trace
+        self.optimizing = False
+        self.paused = False
+        self._stack: list[str] = []
+        self._weights: dict[int, str] = {}
+        self._seen: dict[int, _Seen] = {}
+        self._sweep_at = 1024
+        self._before: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        self._handles: list[Any] = []
+
+    def attach(self) -> None:
+        """Hook the model's modules and every optimizer's step."""
+        self._find_weights()
+        for name, module in self.model.named_modules() if self.model is not None else []:
+            self._handles.append(module.register_forward_pre_hook(self._enter(name)))
+            self._handles.append(module.register_forward_hook(self._leave, always_call=True))
+        self._handles.append(register_optimizer_step_pre_hook(self._step_begins))
+        self._handles.append(register_optimizer_step_post_hook(self._step_ends))
+
+    def detach(self) -> None:
+        """Remove every hook."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def note_parameter(self, tensor: torch.Tensor) -> None:
+        """Without a model, any `nn.Parameter` that passes by is a weight."""
+        self._weights.setdefault(_address(tensor), "")
+
+    def product(self, a: torch.Tensor, b: torch.Tensor) -> Product:
+        """The roles of a @ b, in the phase that the run is in."""
+        if self.optimizing:
+            return Product("optimizer", "optimizer", "optimizer", ("optimizer", "optimizer"), "")
+        return self._backward(a, b) if in_backward() else self._forward(a, b)
+
+    def _forward(self, a: torch.Tensor, b: torch.Tensor) -> Product:
+        weights = [self._weights.get(_address(x)) for x in (a, b)]
+        layer = any(w is not None for w in weights)
+        owner = next((w for w in weights if w is not None), "")
+        module = self._stack[-1] if self._stack else owner
+        for x, weight in zip((a, b), weights, strict=True):
+            if weight is None:
+                self._remember(x, module, layer)
+        names = ["weight" if w is not None else "activation" for w in weights]
+        return _product("fprop", names, layer, module)
+
+    def _backward(self, a: torch.Tensor, b: torch.Tensor) -> Product:
+        module, layer, wgrad = "", False, False
+        names = []
+        for x in (a, b):
+            weight = self._weights.get(_address(x))
+            use = None if weight is not None else self._use_of(x)
+            if weight is not None:
+                module, layer = weight, True
+            elif use is not None:
+                module, layer = use
+                wgrad = layer
+            name = "weight" if weight is not None else "activation" if use else "gradient"
+            names.append(name)
+        return _product("wgrad" if wgrad else "dgrad", names, layer, module)
+
+    def _remember(self, x: torch.Tensor, module: str, layer: bool) -> None:
+        storage = x.untyped_storage()
+        address = _address(x)
+        seen = self._seen.get(address)
+        if seen is None:
+            self._sweep()
+            seen = self._seen[address] = _Seen(StorageWeakRef(storage), {})  # type: ignore[no-untyped-call]
+        seen.uses[_shape(x)] = (module, layer)
+
+    def _use_of(self, x: torch.Tensor) -> tuple[str, bool] | None:
+        seen = self._seen.get(_address(x))
+        if seen is None:
+            return None
+        return seen.uses.get(_shape(x)) or next(reversed(seen.uses.values()))
+
+    def _sweep(self) -> None:
+        """Forget storages that are gone; a live reference keeps its address from being reused."""
+        if len(self._seen) < self._sweep_at:
+            return
+        self._seen = {k: s for k, s in self._seen.items() if not _gone(s)}
+        self._sweep_at = max(1024, 2 * len(self._seen))
+
+    def _find_weights(self) -> None:
+        for name, parameter in self.model.named_parameters() if self.model is not None else []:
+            self._weights[_address(parameter)] = name.rpartition(".")[0]
+
+    def _enter(self, name: str) -> Callable[..., None]:
+        def push(module: torch.nn.Module, args: Any) -> None:
+            self._stack.append(name)
+
+        return push
+
+    def _leave(self, module: torch.nn.Module, args: Any, output: Any) -> None:
+        if self._stack:
+            self._stack.pop()
+
+    def _step_begins(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self.optimizing = self.paused = True
+        names = dict(self.model.named_parameters()) if self.model is not None else {}
+        known = {id(parameter): name for name, parameter in names.items()}
+        self._before = [
+            (known.get(id(p), ""), p, p.detach().clone())
+            for group in optimizer.param_groups
+            for p in group["params"]
+            if p.grad is not None
+        ]
+        self.paused = False
+
+    def _step_ends(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self.paused = True
+        for name, parameter, before in self._before:
+            gradient = parameter.grad
+            if gradient is None or gradient.is_sparse:
+                continue
+            pushed = gradient != 0
+            stalled = int((pushed & (parameter.detach() == before)).sum())
+            key = Key(name, "step", "optimizer", "update", str(parameter.dtype).split(".")[-1])
+            self.trace.count_update(key, int(pushed.sum()) - stalled, stalled)
+        self._before = []
+        self._find_weights()
+        self.optimizing = self.paused = False
+
+
+def _product(gemm: str, names: list[str], layer: bool, module: str) -> Product:
+    a, b = names
+    return Product(gemm, *((a, b) if layer else ("attention", "attention")), (a, b), module)
+
+
+def in_backward() -> bool:
+    """Whether the autograd engine is running, and not recomputing a checkpointed forward."""
+    return torch._C._current_graph_task_id() != -1 and not torch.is_grad_enabled()
+
+
+def _gone(seen: _Seen) -> bool:
+    return bool(seen.reference.expired())  # type: ignore[no-untyped-call]
+
+
+def _address(x: torch.Tensor) -> int:
+    return int(x.untyped_storage()._cdata)
+
+
+def _shape(x: torch.Tensor) -> Shape:
+    return tuple(sorted(x.shape))

@@ -1,0 +1,168 @@
+"""Formats: every code of every small format, and other libraries' casts as oracles."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+
+from tapeout.formats import (
+    CodebookFormat,
+    FloatFormat,
+    InputError,
+    IntegerFormat,
+    decode,
+    encode,
+    get_format,
+    list_formats,
+    quantize,
+)
+from tapeout.formats.reference import decode_exact, encode_exact
+
+ARITHMETIC = [n for n in list_formats() if not isinstance(get_format(n), CodebookFormat)]
+SMALL = [n for n in [*ARITHMETIC, "e3m4", "e5m10", "e4m3fnuz", "e2m2fn", "int6", "uint5"]
+         if get_format(n).bits <= 16]  # fmt: skip
+ML_DTYPES = {
+    name: getattr(ml_dtypes, name)
+    for name in (
+        "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz",
+        "float8_e8m0fnu", "float6_e3m2fn", "float6_e2m3fn", "float4_e2m1fn",
+    )
+}  # fmt: skip
+
+
+def same(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Equal values, zeros of equal sign, or both NaN."""
+    return ((x == y) & (np.signbit(x) == np.signbit(y))) | (np.isnan(x) & np.isnan(y))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_code_decodes_as_the_reference_and_encodes_back(name: str) -> None:
+    fmt = get_format(name)
+    assert isinstance(fmt, FloatFormat | IntegerFormat)
+    codes = np.arange(2**fmt.bits, dtype=np.uint16)
+    values = decode(codes, name)
+    exact = np.array([decode_exact(int(c), fmt) for c in codes])
+    assert same(values.astype(np.float64), exact).all()
+    finite = np.isfinite(exact)
+    overflow = "infinity" if fmt.grid.has_nan else "saturate"
+    back = encode(values[finite], name, overflow=overflow)
+    assert (back == codes[finite]).all()
+    assert all(encode_exact(float(v), fmt) == c for v, c in zip(exact[finite], codes[finite]))  # noqa: B905
+
+
+@pytest.mark.parametrize("name", ML_DTYPES)
+def test_every_code_decodes_as_ml_dtypes(name: str) -> None:
+    fmt = get_format(name)
+    codes = np.arange(2**fmt.bits, dtype=np.uint16 if fmt.bits > 8 else np.uint8)
+    theirs = (
+        codes.view(ML_DTYPES[name])
+        if fmt.bits in (8, 16)
+        else codes.astype(np.uint8).view(ML_DTYPES[name])
+    )
+    assert same(decode(codes, name), theirs.astype(np.float32)).all()
+
+
+def every_half() -> dict[str, np.ndarray]:
+    bits = np.arange(2**16, dtype=np.uint16)
+    return {
+        "bfloat16": bits.view(ml_dtypes.bfloat16).astype(np.float32),
+        "float16": bits.view(np.float16).astype(np.float32),
+    }
+
+
+def their_cast(x: np.ndarray, name: str) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return x.astype(ML_DTYPES[name]).astype(np.float32)
+
+
+@pytest.mark.parametrize("source", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"]
+)
+def test_nearest_even_equals_ml_dtypes_on_every_16_bit_pattern(name: str, source: str) -> None:
+    x = every_half()[source]
+    assert same(quantize(x, name, overflow="infinity"), their_cast(x, name)).all()
+
+
+@pytest.mark.parametrize("name", ["float6_e3m2fn", "float6_e2m3fn", "float4_e2m1fn"])
+def test_formats_without_nan_saturate_as_ml_dtypes(name: str) -> None:
+    x = every_half()["bfloat16"]
+    x = x[~np.isnan(x)]
+    assert same(quantize(x, name), their_cast(x, name)).all()
+
+
+def test_scale_format_equals_ml_dtypes_on_positive_numbers() -> None:
+    """But for the lowest binade, where ml_dtypes 0.6 sends 1.01 * 2^-127 up to 2^-126."""
+    x = every_half()["bfloat16"]
+    x = x[((x > 0) & ~((x > 2.0**-127) & (x < 2.0**-126))) | np.isnan(x)]
+    assert same(quantize(x, "e8m0", overflow="nan"), their_cast(x, "float8_e8m0fnu")).all()
+
+
+@pytest.mark.parametrize("name", ["float8_e4m3fn", "float8_e5m2", "bfloat16"])
+def test_nearest_even_equals_ml_dtypes_on_ten_million_floats(name: str) -> None:
+    rng = np.random.default_rng(20)
+    for _ in range(10):
+        x = rng.integers(0, 2**32, 1_000_000, dtype=np.uint32).view(np.float32)
+        assert same(quantize(x, name, overflow="infinity"), their_cast(x, name)).all()
+
+
+def test_float16_equals_numpy_from_float64_without_double_rounding() -> None:
+    x = np.random.default_rng(3).standard_normal(200_000) * 2.0 ** np.arange(-20, 20).repeat(5000)
+    with np.errstate(over="ignore"):
+        assert same(
+            quantize(x, "float16", overflow="infinity"), x.astype(np.float16).astype(float)
+        ).all()
+
+
+def test_shapes_strides_kinds_and_dtypes_are_kept() -> None:
+    x = np.random.default_rng(0).standard_normal((6, 5, 4)).astype(np.float32)
+    flat = quantize(np.ascontiguousarray(x[::2, :, ::-1]), "e4m3")
+    assert (quantize(x[::2, :, ::-1], "e4m3") == flat).all()
+    t = torch.from_numpy(x)
+    for tensor in (t, t.double(), t.mT, t[1:1], t[0, 0, 0]):
+        out = quantize(tensor, "e4m3")
+        assert out.shape == tensor.shape and out.dtype == tensor.dtype
+        assert np.array_equal(out.numpy(), quantize(tensor.contiguous().numpy(), "e4m3"))
+    codes = encode(t.mT, "float4_e2m1fn")
+    assert codes.dtype == torch.uint8 and codes.shape == t.mT.shape
+    assert torch.equal(decode(codes, "e2m1"), quantize(t.mT, "e2m1"))
+    assert quantize(np.empty((0, 3), np.float32), "int4").shape == (0, 3)
+
+
+def test_overflow_policies() -> None:
+    x = np.array([500.0, -1e9, np.inf, -np.inf], np.float32)
+    assert quantize(x, "e4m3").tolist() == [448, -448, 448, -448]
+    assert np.isnan(quantize(x, "e4m3", overflow="infinity")).all()
+    assert quantize(x, "e5m2", overflow="infinity").tolist() == [512, -np.inf, np.inf, -np.inf]
+    assert quantize(x, "e5m2", overflow="infinity", rounding="toward_zero").tolist() == [
+        448, -57344, np.inf, -np.inf
+    ]  # fmt: skip
+    assert np.isnan(quantize(x, "e5m2", overflow="nan")[1:]).all()
+    wrapped = quantize(np.array([8.0, -9.0, 23.0, 1e6]), "int4", overflow="wrap")
+    assert wrapped.tolist() == [-8, 7, 7, 0]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: quantize([1.0], "e4m4m4"), ['"e4m4m4"', "float8_e4m3fn", "eXmY"]),
+        (lambda: quantize(1.0, "float8_e4m3"), ["did you mean"]),
+        (lambda: quantize(1.0, "e4m3", rounding="nearest"), ['"nearest"', "nearest_even"]),
+        (lambda: quantize(1.0, "e4m3", overflow="clip"), ['"clip"', "saturate"]),
+        (lambda: quantize(np.arange(3), "e4m3"), ["int64", "float32, float64"]),
+        (lambda: quantize(np.float32([np.nan]), "int4"), ["1 NaN", "int4"]),
+        (lambda: quantize(np.float32([1]), "float64"), ["float32 cannot hold", "float64"]),
+        (lambda: quantize(1.0, "int4", overflow="nan"), ["int4", "saturate"]),
+        (lambda: quantize(1.0, "e4m3", overflow="wrap"), ["wrap", "integers"]),
+        (lambda: decode(np.uint8([16]), "int4"), ["16", "0 to 15"]),
+        (lambda: decode(np.int8([1]), "int4"), ["int8", "unsigned"]),
+        (lambda: get_format("e12m3"), ["e12m3", "2 to 11"]),
+        (lambda: get_format("int1"), ["int1", "2 to 32"]),
+    ],
+)
+def test_bad_input_is_one_sentence_with_value_and_remedy(call, words) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError) as refusal:
+        call()
+    message = str(refusal.value)
+    assert "\n" not in message
+    assert all(word in message for word in words), message

@@ -1,0 +1,174 @@
+"""Rounding: kernels against the exact reference, in every mode, on what is hard."""
+
+import math
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tapeout.formats import Rounding, Stochastic, decode, get_format, quantize
+from tapeout.formats.format import FloatFormat, IntegerFormat
+from tapeout.formats.random import philox, philox_reference, random_word, random_word_reference
+from tapeout.formats.reference import quantize_exact
+from tapeout.formats.rounding import Overflow
+
+DETERMINISTIC = [r.value for r in Rounding if r is not Rounding.STOCHASTIC]
+RULES = [Stochastic(k, rule) for k in (1, 3, 8, 32) for rule in ("srff", "srf", "src")]
+FORMATS = [
+    "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float6_e3m2fn", "float4_e2m1fn",
+    "float8_e8m0fnu", "int8", "int4", "int2", "bfloat16", "float16", "e5m7", "e11m40",
+]  # fmt: skip
+
+
+def row(name: str) -> FloatFormat | IntegerFormat:
+    fmt = get_format(name)
+    assert isinstance(fmt, FloatFormat | IntegerFormat)
+    return fmt
+
+
+POLICIES = [
+    (name, overflow)
+    for name in FORMATS
+    for overflow in (["saturate", "infinity", "nan"] if row(name).grid.has_nan else ["saturate"])
+]
+
+
+def hard_values(name: str) -> np.ndarray:
+    """Values, midpoints, their neighbours, tiny, huge and special inputs."""
+    fmt = row(name)
+    rng = np.random.default_rng(7)
+    if fmt.bits <= 8:
+        grid = np.unique(decode(np.arange(2**fmt.bits, dtype=np.uint8), name).astype(float))
+        grid = grid[np.isfinite(grid)]
+    else:
+        grid = np.unique(
+            quantize(rng.standard_normal(300) * 2.0 ** rng.integers(-20, 16, 300), name)
+        )
+    middle = np.array([(a + b) / 2 for a, b in pairwise(grid)])
+    near = np.concatenate([np.nextafter(middle, 1e9), np.nextafter(middle, -1e9)])
+    top = fmt.grid.largest
+    edge = np.array(
+        [0.0, -0.0, 5e-324, -5e-324, 1e-310, top * 1.01, -top * 1.2, top * 4, 1e300, -1e300]
+    )
+    edge = edge[np.isfinite(edge)]
+    spread = rng.standard_normal(300) * 2.0 ** rng.integers(-12, 10, 300)
+    return np.concatenate([grid, middle, near, edge, spread, [np.inf, -np.inf]])
+
+
+@pytest.mark.parametrize("rounding", DETERMINISTIC)
+@pytest.mark.parametrize(("name", "overflow"), POLICIES)
+def test_kernel_equals_reference(name: str, overflow: str, rounding: str) -> None:
+    fmt, x = row(name), hard_values(name)
+    got = quantize(x, name, rounding=rounding, overflow=overflow)
+    want = np.array(
+        [quantize_exact(v, fmt, Rounding(rounding), Overflow(overflow)) for v in x.tolist()]
+    )
+    assert_same(got, want, x)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("rounding", RULES, ids=str)
+def test_stochastic_kernel_equals_reference_given_the_same_bits(
+    name: str, rounding: Stochastic
+) -> None:
+    fmt, x = row(name), hard_values(name)
+    bits = np.random.default_rng(1).integers(0, 2**rounding.bits, x.shape, dtype=np.uint64)
+    got = quantize(x, name, rounding=rounding, random_bits=bits)
+    want = np.array([
+        quantize_exact(v, fmt, rounding, Overflow.SATURATE, int(r))
+        for v, r in zip(x.tolist(), bits, strict=True)
+    ])  # fmt: skip
+    assert_same(got, want, x)
+
+
+def assert_same(got: np.ndarray, want: np.ndarray, x: np.ndarray) -> None:
+    same = ((got == want) & (np.signbit(got) == np.signbit(want))) | (
+        np.isnan(got) & np.isnan(want)
+    )
+    first = int(np.argmin(same))
+    assert same.all(), f"x = {x[first]!r}: kernel {got[first]!r}, reference {want[first]!r}"
+
+
+@pytest.mark.parametrize("rounding", [Stochastic(8), Stochastic(16, "src"), Stochastic()], ids=str)
+def test_philox_draws_are_those_of_the_reference(rounding: Stochastic) -> None:
+    x = np.random.default_rng(2).standard_normal(10_007).astype(np.float32)
+    got = quantize(x, "e4m3", rounding=rounding, seed=2**40 + 5, stream=9)
+    index = [0, 1, 2, 3, 4095, 4096, 4097, 10_006]
+    words = [random_word_reference(2**40 + 5, 9, i) >> (32 - rounding.bits) for i in index]
+    want = [quantize_exact(float(x[i]), row("e4m3"), rounding, Overflow.SATURATE, w)
+            for i, w in zip(index, words, strict=True)]  # fmt: skip
+    assert got[index].tolist() == want
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [
+        ((0,) * 4, (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ],
+)
+def test_philox_known_answers(counter, key, words) -> None:  # type: ignore[no-untyped-def]
+    """The known answers published with Random123 (kat_vectors, philox4x32-10)."""
+    assert philox_reference(counter, key) == words
+    assert tuple(int(w) for w in philox(*map(np.uint32, counter), *map(np.uint32, key))) == words
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**48))
+def test_random_words_equal_the_reference(seed: int, stream: int, index: int) -> None:
+    word = random_word(np.uint64(seed), np.uint64(stream), np.uint64(index))
+    assert int(word) == random_word_reference(seed, stream, index)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize(
+    ("rule", "fine", "coarse"), [("srff", -0.5, -0.25), ("srf", 0.0, 0.25), ("src", 0.0, 0.0)]
+)
+def test_bias_of_each_stochastic_rule_by_enumeration(
+    k: int, rule: str, fine: float, coarse: float
+) -> None:
+    """Mean error in units of 2^-k ulp, over all random integers, for inputs with many extra bits
+    and for inputs with exactly k + 1: the closed forms of the rules."""
+    span, rounding = 2**k, Stochastic(k, rule)
+    for extra, expected in ((k + 12, fine), (k + 1, coarse)):
+        odd = range(1, 2**extra, 2) if extra == k + 1 else range(2**extra)
+        steps = [Fraction(n, 2**extra) for n in odd]
+        x = np.repeat([float(1 + d / 8) for d in steps], span)
+        r = np.tile(np.arange(span), len(steps))
+        up = (quantize(x, "e4m3", rounding=rounding, random_bits=r) - 1.0) * 8
+        error = float(up.mean()) - float(sum(steps) / len(steps))
+        if extra == k + 1 and rule != "srff":
+            # every second such input is a tie: its mean is what the reference page states
+            assert math.isclose(error * span, expected, abs_tol=1e-9)
+        else:
+            assert math.isclose(error * span, expected * (1 if extra > k + 1 else 2), abs_tol=2e-3)
+
+
+floats = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(FORMATS), st.sampled_from(DETERMINISTIC), floats, floats)
+def test_rounding_is_monotone_idempotent_and_symmetric(
+    name: str, mode: str, x: float, y: float
+) -> None:
+    if not row(name).grid.lowest < 0:
+        x, y = abs(x) + 1e-30, abs(y) + 1e-30
+    low, high = sorted((x, y))
+    q = quantize(np.array([low, high, -low, -high]), name, rounding=mode)
+    assert q[0] <= q[1]
+    assert np.array_equal(quantize(q[:2], name, rounding=mode), q[:2])
+    if (
+        mode not in ("up", "down")
+        and isinstance(row(name), FloatFormat)
+        and row(name).grid.lowest < 0
+    ):
+        assert (q[2], q[3]) == (-q[0], -q[1])
