@@ -1,0 +1,394 @@
+"""LMD against a float64 transcription of its equations, and against closed forms."""
+
+import io
+from copy import deepcopy
+from math import exp, pi, sinh, sqrt
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tapeout.formats.errors import InputError
+from tapeout.optimizers import LMD, NonFiniteGradientError
+
+Array = NDArray[Any]
+SHAPES = ((5, 3), (4,))
+STEPS = 100
+
+
+def start() -> list[Array]:
+    draw = np.random.default_rng(3)
+    return [draw.normal(size=shape) for shape in SHAPES]
+
+
+def pull(index: int, w: Array) -> Array:
+    """The gradient of a bumpy bowl, the same for the transcription and for the optimizer."""
+    return w - 0.3 * (index + 1) + 2.0 * np.cos(3.0 * w)
+
+
+def set_gradients(params: list[nn.Parameter]) -> None:
+    for i, p in enumerate(params):
+        p.grad = torch.from_numpy(pull(i, p.detach().numpy()))
+
+
+class Transcription:
+    """The rule in numpy, written from the equations with one loop over samples and weights."""
+
+    def __init__(self, **options: Any) -> None:
+        defaults: dict[str, Any] = dict(
+            lr=0.02, betas=(0.9, 0.99), decay=0.1, sigma=0.1, floor=0.03,
+            regularizer="lognormal", prior="floor", momentum="components", update="sign",
+            init="exact", noise="lognormal", temperature=0.0, samples=1, seed=0,
+        )  # fmt: skip
+        self.o = defaults | options
+        self.stream = torch.Generator().manual_seed(self.o["seed"])
+        s = self.o["sigma"]
+        rayleigh = self.o["noise"] == "rayleigh"
+        self.mean = s * sqrt(pi / 2) if rayleigh else exp(s**2 / 2)
+        self.square = 2 * s**2 if rayleigh else exp(2 * s**2)
+        self.m = [self.medians(w) for w in start()]
+        self.m0 = deepcopy(self.m)
+        self.v = [[np.zeros_like(part) for part in pair] for pair in self.m]
+        self.eps = self.noise()
+
+    def normal(self, shape: tuple[int, ...]) -> Array:
+        return torch.randn(shape, generator=self.stream, dtype=torch.float64).numpy()
+
+    def medians(self, w: Array) -> list[Array]:
+        if self.o["init"] == "exact":
+            return [(np.maximum(s * w, 0.0) + self.o["floor"]) / self.mean for s in (1, -1)]
+        rms = np.sqrt(np.mean(w**2))
+        return [np.abs(rms * self.normal(w.shape)) + 1e-5 for _ in range(2)]
+
+    def noise(self) -> list[list[Array]]:
+        return [[self.one_noise(part.shape) for part in pair] for pair in self.m]
+
+    def one_noise(self, shape: tuple[int, ...]) -> Array:
+        sigma = self.o["sigma"]
+        if sigma == 0.0:
+            return np.ones(shape)
+        if self.o["noise"] == "rayleigh":
+            length = np.sqrt(self.normal(shape) ** 2 + self.normal(shape) ** 2)
+            return np.asarray(sigma * length)
+        return np.asarray(np.exp(sigma * self.normal(shape)))
+
+    def weights(self) -> list[Array]:
+        return [m[0] * e[0] - m[1] * e[1] for m, e in zip(self.m, self.eps, strict=True)]
+
+    def pressure(self, i: int, side: int) -> Array | float:
+        m, kind = self.m[i][side], self.o["regularizer"]
+        m0 = self.m0[i][side] if self.o["prior"] == "initial" else self.o["floor"] / self.mean
+        if kind == "lognormal":
+            return np.log(m) - np.log(m0)
+        if kind == "constant":
+            return 1.0
+        return m**2 * self.square if kind == "gaussian" else m * self.mean
+
+    def step(self) -> None:
+        totals = [[np.zeros_like(part) for part in pair] for pair in self.m]
+        for sample in range(self.o["samples"]):
+            if sample:
+                self.eps = self.noise()
+            for i, w in enumerate(self.weights()):
+                g = pull(i, w)
+                for side, sign in enumerate((1.0, -1.0)):
+                    scale = 1.0 if self.o["momentum"] == "shared" else self.m[i][side]
+                    scale = scale * (1.0 if self.o["momentum"] == "shared" else self.eps[i][side])
+                    totals[i][side] += sign * scale * g / self.o["samples"]
+        beta1, beta2 = self.o["betas"]
+        for i, total in enumerate(totals):
+            for side in range(2):
+                u = total[side] - self.o["temperature"]
+                direction = beta1 * self.v[i][side] + (1 - beta1) * u
+                self.v[i][side] = beta2 * self.v[i][side] + (1 - beta2) * u
+                if self.o["update"] == "sign":
+                    direction = np.sign(direction)
+                push = direction + self.o["decay"] * self.pressure(i, side)
+                self.m[i][side] = self.m[i][side] * np.exp(-self.o["lr"] * push)
+        self.eps = self.noise()
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "no decay": {"decay": 0.0},
+    "prior initial": {"prior": "initial"},
+    "constant": {"regularizer": "constant"},
+    "gaussian": {"regularizer": "gaussian"},
+    "exponential": {"regularizer": "exponential"},
+    "one beta": {"betas": (0.9, 0.9)},
+    "shared": {"momentum": "shared"},
+    "plain": {"update": "plain"},
+    "independent": {"init": "independent"},
+    "no noise": {"sigma": 0.0},
+    "three samples": {"samples": 3},
+    "three samples shared": {"samples": 3, "momentum": "shared", "sigma": 0.3},
+    "ancestor": {
+        "noise": "rayleigh", "sigma": 0.7, "update": "plain", "init": "independent",
+        "betas": (0.9, 0.9), "temperature": 0.01, "decay": 0.0,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_equals_the_transcription_over_100_steps(name: str) -> None:
+    """Relative 1e-9: a thousand roundings of float64 in another order; no sign may differ."""
+    options = {"seed": 5, **OPTIONS[name]}
+    params = [nn.Parameter(torch.from_numpy(w)) for w in start()]
+    optimizer, twin = LMD(params, **options), Transcription(**options)
+
+    def closure() -> None:
+        set_gradients(params)
+
+    for _ in range(STEPS):
+        for p, w in zip(params, twin.weights(), strict=True):
+            np.testing.assert_allclose(p.detach().numpy(), w, rtol=1e-9, atol=1e-12)
+        if optimizer.samples == 1:
+            closure()
+            optimizer.step()
+        else:
+            optimizer.step(closure)
+        twin.step()
+    for p, (plus, minus) in zip(params, twin.m, strict=True):
+        np.testing.assert_allclose(optimizer.state[p]["m_plus"].numpy(), plus, rtol=1e-9)
+        np.testing.assert_allclose(optimizer.state[p]["m_minus"].numpy(), minus, rtol=1e-9)
+
+
+def test_options_change_the_result() -> None:
+    """No two rows of OPTIONS are the same rule, so that the comparison above tests each."""
+    seen: dict[bytes, str] = {}
+    for name, options in OPTIONS.items():
+        twin = Transcription(seed=5, **options)
+        for _ in range(20):
+            twin.step()
+        assert seen.setdefault(twin.weights()[0].tobytes(), name) == name
+
+
+def steady(value: float, n: int = 1, **options: Any) -> tuple[nn.Parameter, LMD]:
+    p = nn.Parameter(torch.full((n,), value, dtype=torch.float64))
+    return p, LMD([p], **options)
+
+
+def test_sign_steps_conserve_the_product_of_medians() -> None:
+    params = [nn.Parameter(torch.from_numpy(w)) for w in start()]
+    optimizer = LMD(params, decay=0.0, momentum="shared")
+    products = [optimizer.state[p]["m_plus"] * optimizer.state[p]["m_minus"] for p in params]
+    for _ in range(50):
+        set_gradients(params)
+        optimizer.step()
+    for p, before in zip(params, products, strict=True):
+        after = optimizer.state[p]["m_plus"] * optimizer.state[p]["m_minus"]
+        torch.testing.assert_close(after, before, rtol=1e-12, atol=0.0)
+
+
+@pytest.mark.parametrize("steps", [1, 10])
+def test_from_zero_the_median_moves_as_a_hyperbolic_sine(steps: int) -> None:
+    p, optimizer = steady(0.0, lr=0.03, decay=0.0, sigma=0.1, floor=0.01)
+    for _ in range(steps):
+        p.grad = torch.full_like(p, -2.0)
+        optimizer.step()
+    with optimizer.eval_weights("median"):
+        expected = 2 * 0.01 * exp(-0.005) * sinh(steps * 0.03)
+        assert p.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("w0", [0.0, 0.05, -0.7])
+def test_noise_keeps_the_mean_and_has_the_lognormal_variance(w0: float) -> None:
+    """Over 400 000 weights; the tolerances are five standard errors."""
+    n, sigma, c = 400_000, 0.1, 0.01
+    p, optimizer = steady(w0, n, sigma=sigma, floor=c)
+    variance = (exp(sigma**2) - 1) * ((abs(w0) + c) ** 2 + c**2)
+    assert p.mean().item() == pytest.approx(w0, abs=5 * sqrt(variance / n))
+    assert p.var().item() == pytest.approx(variance, rel=5 * sqrt(3 / n))
+    with optimizer.eval_weights("mean"):
+        torch.testing.assert_close(p.detach(), torch.full_like(p, w0), rtol=1e-12, atol=1e-15)
+
+
+def test_evaluation_weights() -> None:
+    p, optimizer = steady(0.3, 50, sigma=0.2)
+    noisy, state = p.detach().clone(), optimizer.generator.get_state()
+    plus, minus = optimizer.state[p]["m_plus"], optimizer.state[p]["m_minus"]
+    with optimizer.eval_weights("median"):
+        assert torch.equal(p.detach(), plus - minus)
+    with optimizer.eval_weights("sample", draw=0):
+        first = p.detach().clone()
+    with optimizer.eval_weights("sample", draw=1):
+        assert not torch.equal(p, first) and not torch.equal(p, noisy)
+    with pytest.raises(RuntimeError, match="inside"), optimizer.eval_weights():
+        raise RuntimeError("inside")
+    assert torch.equal(p, noisy) and torch.equal(optimizer.generator.get_state(), state)
+    with (
+        pytest.raises(InputError, match=r'mode = "medain" is not one of .* "median"'),
+        optimizer.eval_weights("medain"),
+    ):
+        pass
+
+
+def test_seed_decides_the_noise() -> None:
+    same = [steady(0.5, 20, seed=seed)[0].detach() for seed in (4, 4, 5)]
+    assert torch.equal(same[0], same[1]) and not torch.equal(same[0], same[2])
+
+
+def test_a_change_of_sigma_waits_for_the_next_sample() -> None:
+    """The momenta see the weights that the gradient was taken at: u⁺ + u⁻ = (w⁺ − w⁻)·g."""
+    p, optimizer = steady(0.4, 20, sigma=0.3, betas=(0.9, 0.5))
+    held = p.detach().clone()
+    optimizer.param_groups[0]["sigma"] = 0.0
+    p.grad = torch.linspace(-1, 1, 20, dtype=torch.float64)
+    optimizer.step()
+    state = optimizer.state[p]
+    torch.testing.assert_close(state["v_plus"] + state["v_minus"], 0.5 * held * p.grad)
+    assert torch.equal(p.detach(), state["m_plus"] - state["m_minus"])
+
+
+def mixed_optimizer(params: list[nn.Parameter]) -> LMD:
+    plain = {"params": params[2:], "rule": "adamw", "lr": 1e-2, "betas": (0.9, 0.999)}
+    return LMD([{"params": params[:2]}, plain], decay=0.01, prior="initial", seed=9)
+
+
+def mixed_params() -> list[nn.Parameter]:
+    draw = torch.Generator().manual_seed(2)
+    tensors = [torch.randn(4, 3, generator=draw) for _ in range(3)]
+    tensors[1] = tensors[1].bfloat16()
+    return [nn.Parameter(t) for t in tensors]
+
+
+def take_steps(optimizer: LMD, params: list[nn.Parameter], steps: range) -> None:
+    for step in steps:
+        for i, p in enumerate(params):
+            p.grad = torch.sin(p.detach() * 3 + step) if (i + step) % 3 else None
+        optimizer.step()
+
+
+def test_resume_is_bit_exact() -> None:
+    params = mixed_params()
+    optimizer = mixed_optimizer(params)
+    take_steps(optimizer, params, range(7))
+    file = io.BytesIO()
+    torch.save({"params": params, "state": optimizer.state_dict()}, file)
+    take_steps(optimizer, params, range(7, 15))
+
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    resumed = [nn.Parameter(p.detach().clone()) for p in saved["params"]]
+    other = LMD([{"params": resumed[:2]}, {"params": resumed[2:]}], seed=1)
+    for p, kept in zip(resumed, saved["params"], strict=True):
+        p.data.copy_(kept)
+    other.load_state_dict(saved["state"])
+    take_steps(other, resumed, range(7, 15))
+    for p, q in zip(params, resumed, strict=True):
+        assert torch.equal(p, q)
+        for key, value in optimizer.state[p].items():
+            mine = other.state[q][key]
+            assert torch.equal(mine, value) if isinstance(value, Tensor) else mine == value
+    assert optimizer.state[params[1]]["m_plus"].dtype == torch.float32
+
+
+def test_state_of_another_optimizer_is_refused() -> None:
+    p, optimizer = steady(1.0)
+    with pytest.raises(InputError, match="generator"):
+        optimizer.load_state_dict(torch.optim.AdamW([p]).state_dict())
+
+
+def test_adamw_groups_equal_torch() -> None:
+    ours, theirs = (nn.Parameter(torch.linspace(-1, 1, 12)) for _ in range(2))
+    options = {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-7, "weight_decay": 0.1}
+    mine = LMD([{"params": [ours], "rule": "adamw", **options}])
+    reference = torch.optim.AdamW([theirs], foreach=False, **options)  # type: ignore[arg-type]
+    for step in range(10):
+        for p in (ours, theirs):
+            p.grad = torch.sin(p.detach() * 3 + step)
+        mine.step()
+        reference.step()
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_nonfinite_gradients_leave_everything_as_it_was(bad: float) -> None:
+    params = mixed_params()
+    optimizer = mixed_optimizer(params)
+    take_steps(optimizer, params, range(3))
+    before, weights = deepcopy(optimizer.state_dict()), [p.detach().clone() for p in params]
+    for p in params:
+        p.grad = torch.ones_like(p)
+    params[2].grad[1, 1] = bad  # type: ignore[index]
+    with pytest.raises(NonFiniteGradientError, match=r"0 of group 1, shape \(4, 3\), holds NaN"):
+        optimizer.step()
+    assert str(optimizer.state_dict()) == str(before)
+    assert all(torch.equal(p, w) for p, w in zip(params, weights, strict=True))
+
+
+def test_sparse_gradients_are_refused() -> None:
+    table = nn.Embedding(4, 3, sparse=True)
+    optimizer = LMD(table.parameters())
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(InputError, match="sparse"):
+        optimizer.step()
+
+
+def test_medians_stay_positive_and_finite() -> None:
+    p = nn.Parameter(torch.ones(3))
+    optimizer = LMD([p], lr=10.0)
+    for _ in range(200):
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+    for key in ("m_plus", "m_minus"):
+        assert torch.isfinite(optimizer.state[p][key]).all() and (optimizer.state[p][key] > 0).all()
+    assert torch.isfinite(p).all()
+
+
+@pytest.mark.parametrize(
+    "shape", [(), (0, 3), (2, 1, 2, 1, 2)], ids=["scalar", "empty", "five dimensions"]
+)
+def test_any_shape_steps(shape: tuple[int, ...]) -> None:
+    p = nn.Parameter(torch.ones(shape))
+    optimizer = LMD([p], sigma=0.0)
+    p.grad = torch.ones(shape)
+    optimizer.step()
+    assert p.shape == shape and bool((p < 1).all())
+
+
+def test_a_group_added_later_is_sampled_and_trained() -> None:
+    params = [nn.Parameter(torch.from_numpy(w)) for w in start()]
+    optimizer = LMD(params[:1])
+    optimizer.add_param_group({"params": params[1:], "sigma": 0.0})
+    np.testing.assert_allclose(params[1].detach().numpy(), start()[1], rtol=1e-12)
+    set_gradients(params)
+    optimizer.step()
+    signs = np.sign(start()[1] - params[1].detach().numpy())
+    np.testing.assert_array_equal(signs, np.sign(pull(1, start()[1])))
+
+
+Refused = tuple[dict[str, Any], str]
+REFUSED: tuple[Refused, ...] = (
+    ({"lr": -0.1}, "lr = -0.1 is not between 0 and 10"),
+    ({"lr": float("nan")}, "lr = nan"),
+    ({"sigma": 3.0}, "sigma = 3.0"),
+    ({"floor": 0.0}, "floor = 0.0 is not strictly between"),
+    ({"betas": (0.9, 1.0)}, "must lie below 1"),
+    ({"betas": 0.9}, "is not a pair"),
+    ({"samples": 0}, "samples = 0 is not a whole number of at least 1"),
+    ({"regularizer": "log-normal"}, 'did you mean "lognormal"'),
+    ({"momentum": "shared", "temperature": 0.1}, "temperature acts on"),
+    ({"noise": "rayleigh", "sigma": 0.0}, "Rayleigh"),
+)
+
+
+@pytest.mark.parametrize(("options", "words"), REFUSED)
+def test_hyperparameters_are_checked(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        LMD([nn.Parameter(torch.ones(2))], **options)
+
+
+def test_samples_need_a_closure() -> None:
+    p, optimizer = steady(1.0, samples=2)
+    p.grad = torch.ones_like(p)
+    with pytest.raises(InputError, match="closure"):
+        optimizer.step()
+
+
+def test_complex_parameters_are_refused() -> None:
+    with pytest.raises(InputError, match="complex64"):
+        LMD([nn.Parameter(torch.ones(2, dtype=torch.complex64))])
