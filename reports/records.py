@@ -1,0 +1,112 @@
+"""The JSON files of a study folder as frozen rows, and one sentence about each that is not."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ..formats.errors import InputError
+
+
+class Record(BaseModel):
+    """A frozen row of a file; keys that a later writer adds are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Column(Record):
+    """One machine of the study: a chip, a recipe and what the scenario changed in it."""
+
+    name: str = Field(min_length=1)
+    chip: str
+    recipe: str
+    override: dict[str, Any] = {}
+
+
+class RunEntry(Record):
+    """Where one run stands: the study's optimizer on one of its columns from one seed."""
+
+    folder: str
+    column: str
+    optimizer: str
+    seed: int
+
+
+class StudyRecord(Record):
+    """study.json: what was compared with what, and how it was run."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: str
+    summary: str = ""
+    reference: str
+    metric: str
+    tolerance: float = Field(ge=0)
+    columns: tuple[Column, ...]
+    optimizers: tuple[dict[str, Any], ...]
+    seeds: tuple[int, ...]
+    runs: tuple[RunEntry, ...]
+    command: str = ""
+    versions: dict[str, str] = {}
+    cpu: str = ""
+    git: str = ""
+    scenario_toml: str = ""
+
+
+class RunRecord(Record):
+    """run.json: the frozen inputs of one run, as far as a report needs them."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    column: str
+    optimizer: dict[str, Any]
+    seed: int
+    assumed: tuple[str, ...] = ()
+
+
+class ResultRecord(Record):
+    """result.json: how a run ended; `final` holds null where a number was not finite.
+
+    files: the SHA-256 of each segment by its path in the run folder.
+    """
+
+    schema_version: Literal[1] = Field(alias="schema")
+    status: Literal["finished", "diverged"]
+    step: int = Field(ge=0)
+    reason: str = ""
+    final: dict[str, float | None] = {}
+    optimizer_state_bytes: int | None = None
+    coverage: dict[str, tuple[str, ...]] = {}
+    files: dict[str, str] = {}
+
+
+R = TypeVar("R", bound=Record)
+
+
+def read_record(path: Path, model: type[R]) -> R:
+    """The file at `path` as a `model`; NaN and infinities in it are read as null.
+
+    Raises:
+        InputError: the file is missing, unreadable, not JSON or not such a record.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        return model.model_validate(data)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise InputError(f"{path}: {_sentence(error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is damaged or not JSON: {error}") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first fault of a record: where it stands, its value and what was expected."""
+    fault = error.errors()[0]
+    where = " ".join(str(part) for part in fault["loc"])
+    if not where:
+        return "does not hold a JSON table"
+    if fault["type"] == "missing":
+        return f"{where} is missing"
+    return f"{where} = {str(fault['input'])[:80]!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"

@@ -1,0 +1,81 @@
+"""The Parquet segments of a run, read with their page checksums verified."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..formats.errors import InputError
+
+COUNTERS = ("values", "underflow", "saturated", "overflow", "nan", "stalled")
+
+# Only what the report reads: a segment may hold more.
+SCHEMAS = {
+    "metrics": pa.schema({"step": pa.int64(), "loss": pa.float64()}),
+    "evaluations": pa.schema(
+        {"step": pa.int64(), "test_loss": pa.float64(), "test_accuracy": pa.float64()}
+    ),
+    "trace": pa.schema(
+        {"step": pa.int64(), "operand": pa.string(), "format": pa.string()}
+        | {name: pa.int64() for name in COUNTERS}
+        | {"signal": pa.float64(), "noise": pa.float64()}
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Omission:
+    """A file, or a stretch of a series, that the report had to do without, and why."""
+
+    file: str
+    reason: str
+
+
+def read_segment(path: Path, schema: pa.Schema, digest: str | None = None) -> pa.Table:
+    """The columns of `schema` in the Parquet file at `path`, every page checked.
+
+    digest: the SHA-256 that the file must have, if it was recorded.
+
+    Raises:
+        InputError: the file is missing, truncated, altered or lacks a column.
+    """
+    try:
+        data = path.read_bytes()
+        with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
+            absent = [name for name in schema.names if name not in file.schema_arrow.names]
+            if absent:
+                raise InputError(f"{path}: lacks the column {', '.join(absent)}")
+            table = file.read(columns=schema.names).select(schema.names).cast(schema)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: is damaged or not Parquet: {first}") from None
+    if digest and sha256(data).hexdigest() != digest:
+        raise InputError(f"{path}: has changed since the run recorded its SHA-256")
+    return table
+
+
+def read_series(
+    run: Path, kind: str, digests: Mapping[str, str], left_out: list[Omission]
+) -> pa.Table:
+    """All intact segments of one kind, in order of step; the others go to `left_out`.
+
+    digests: the SHA-256 that a finished run recorded of each of its segments; empty before.
+    """
+    schema = SCHEMAS[kind]
+    tables = [schema.empty_table()]
+    recorded = {run / name for name in digests if name.startswith(f"{kind}/")}
+    for path in sorted(recorded.union((run / kind).glob("*"))):
+        name = path.relative_to(run).as_posix()
+        try:
+            if path.suffix != ".parquet" or (recorded and path not in recorded):
+                raise InputError(f"{path}: is not a segment of this run; ignored")
+            tables.append(read_segment(path, schema, digests.get(name)))
+        except InputError as error:
+            reason = str(error).removeprefix(f"{path}: ")
+            left_out.append(Omission(f"{run.name}/{name}", reason))
+    return pa.concat_tables(tables).sort_by("step")
