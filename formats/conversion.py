@@ -13,6 +13,7 @@ from .catalog import CATALOG, get_format
 from .codebook import CodebookFormat
 from .errors import InputError
 from .format import ArithmeticFormat, FloatFormat, Format, IntegerFormat, fits
+from .jit import start_threads
 from .reference import nan_code
 from .rounding import AnyRounding, Overflow, get_overflow, get_rounding, kernel_mode
 
@@ -150,6 +151,7 @@ def _round_into(
     policy = get_overflow(overflow)
     _check_policy(x, row, policy)
     mode, bits = kernel_mode(get_rounding(rounding))
+    start_threads()
     flat, target = x.reshape(-1), out.reshape(-1)
     code = kernels.OVERFLOW_CODES[policy.value]
     if random_bits is None or bits == 0:

@@ -7,12 +7,15 @@ named after the content of every source file that can hold a kernel, and after n
 import hashlib
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numba
+import torch
 from numba import prange as prange
 from numba.extending import intrinsic as _numba_intrinsic
+from numba.np.ufunc.parallel import _launch_threads
 
 ROOT = Path(__file__).parent.parent
 _sources = sorted(p for d in ("formats", "simulator/kernels") for p in (ROOT / d).rglob("*.py"))
@@ -34,8 +37,21 @@ jit: Callable[..., Any] = numba.njit(cache=True)
 parallel_jit: Callable[..., Any] = numba.njit(cache=True, parallel=True)
 
 
+@cache
+def start_threads() -> None:
+    """Start numba's threads before its first kernel would, and give torch back its own count.
+
+    Both draw on one OpenMP pool, whose size numba sets as it starts; without this, torch's sums
+    would change bits in the middle of a program.
+    """
+    count = torch.get_num_threads()
+    _launch_threads()
+    torch.set_num_threads(count)
+
+
 def set_threads(count: int) -> None:
     """Bound the threads of every parallel kernel in this process; results do not depend on it."""
+    start_threads()
     numba.set_num_threads(max(1, min(count, _config.NUMBA_NUM_THREADS)))
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..formats import InputError, quantize
 from ..formats.format import ArithmeticFormat, FloatFormat, IntegerFormat
+from ..formats.jit import start_threads
 from . import reference
 from .execution import Place, add, run_chain, run_exact, run_fused, run_integer
 from .order import Chain, Exact, Fused, Integer
@@ -141,6 +142,7 @@ class DotUnit:
         self, a: NDArray[Any], b: NDArray[Any], c: NDArray[np.float64], seed: int, stream: int
     ) -> NDArray[np.float64]:
         """Stacks of matrices through the order, in segments where the unit promotes."""
+        start_threads()
         a, b = self._ordered(a, b)
         run, formats, depth = RUN[type(self.order)], (self.a, self.b), a.shape[2]
         if c.size == 0:

@@ -10,12 +10,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..formats.jit import start_threads
 from . import compositions as compositions  # declares its operations
 from .chip import Chip
 from .matrix import MatrixWork
-from .operations import POINTWISE, base_name, declared, undeclared
+from .operations import POINTWISE, UndeclaredOperation, base_name, declared, undeclared
 from .recipe import Recipe
-from .roles import Roles
+from .roles import Roles, recomputing
 from .trace import Trace
 from .vector import count, in_float64, reduce_sum
 
@@ -53,6 +54,7 @@ def emulate(
         InputError: at once, if the chip lacks a unit or a rounding that the recipe needs; at an
             operation that nobody declared, by its name.
     """
+    start_threads()
     trace = Trace(seed, position)
     trace.assumed.update(chip.assumptions())
     roles = Roles(model, trace)
@@ -93,7 +95,10 @@ class _Emulation(TorchDispatchMode):  # type: ignore[no-untyped-call]
         handler = self._plans.get(func)
         if handler is None:
             handler = self._plans[func] = self._plan(func)
-        return handler(func, args, kwargs)
+        result = handler(func, args, kwargs)
+        if recomputing():
+            self.roles.note_recomputed(result)
+        return result
 
     def _note_parameters(self, args: Any) -> None:
         for x in args:
@@ -196,7 +201,12 @@ class _Emulation(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _composite(self, func: Op, args: Any, kwargs: Any) -> Any:
         if not _emulated(args):
             return self._native(func, args, kwargs)
-        return self._inside(decomposition_table[func], args, kwargs)
+        try:
+            return self._inside(decomposition_table[func], args, kwargs)
+        except UndeclaredOperation as error:
+            if "prims::" in str(error):  # a primitive of PyTorch's own: name what the user called
+                raise undeclared(func) from error
+            raise
 
     def _moved(self, func: Op, args: Any, kwargs: Any) -> Any:
         self.trace.cover("moved", base_name(func))

@@ -128,10 +128,14 @@ def declared(func: torch._ops.OpOverload) -> Kind | Callable[..., Any] | None:
     return None
 
 
-def undeclared(func: torch._ops.OpOverload) -> InputError:
+class UndeclaredOperation(InputError):
+    """An operation that nobody declared."""
+
+
+def undeclared(func: torch._ops.OpOverload) -> UndeclaredOperation:
     """The refusal of an operation, with what to do."""
     name = func._schema.name
-    return InputError(
+    return UndeclaredOperation(
         f"operation {name} ({func._overloadname}) has no emulation: write it with operations that "
         f'have one, or declare it with @register_op("{name}") (see tapeout.simulator.register_op)'
     )

@@ -22,6 +22,7 @@ from torch.optim.optimizer import (
 from .trace import Key, Trace
 
 Shape = tuple[int, ...]
+_RECOMPUTED = "?"
 
 
 class Product(NamedTuple):
@@ -59,6 +60,7 @@ class Roles:
         self._stack: list[str] = []
         self._weights: dict[int, str] = {}
         self._seen: dict[int, _Seen] = {}
+        self._met: dict[int, str] = {}
         self._sweep_at = 1024
         self._before: list[tuple[str, torch.Tensor, torch.Tensor]] = []
         self._handles: list[Any] = []
@@ -102,17 +104,33 @@ class Roles:
     def _backward(self, a: torch.Tensor, b: torch.Tensor) -> Product:
         module, layer, wgrad = "", False, False
         names = []
-        for x in (a, b):
+        for x, other in ((a, b), (b, a)):
             weight = self._weights.get(_address(x))
             use = None if weight is not None else self._use_of(x)
             if weight is not None:
                 module, layer = weight, True
+                self._met[_address(other)] = weight
             elif use is not None:
                 module, layer = use
                 wgrad = layer
+                if module is _RECOMPUTED:
+                    module = self._met.get(_address(other), "")
             name = "weight" if weight is not None else "activation" if use else "gradient"
             names.append(name)
         return _product("wgrad" if wgrad else "dgrad", names, layer, module)
+
+    def note_recomputed(self, result: object) -> None:
+        """What a checkpointed forward makes again is an activation, whatever uses it.
+
+        Its recomputation stops before the last product, so no forward product may ever see it;
+        its module is that of the weight which the same gradient met just before.
+        """
+        if isinstance(result, torch.Tensor) and _address(result) not in self._weights:
+            known = self._seen.setdefault(
+                _address(result),
+                _Seen(StorageWeakRef(result.untyped_storage()), {}),  # type: ignore[no-untyped-call]
+            )
+            known.uses.setdefault(_shape(result), (_RECOMPUTED, True))
 
     def _remember(self, x: torch.Tensor, module: str, layer: bool) -> None:
         storage = x.untyped_storage()
@@ -174,12 +192,18 @@ class Roles:
             self.trace.count_update(key, int(pushed.sum()) - stalled, stalled)
         self._before = []
         self._find_weights()
+        self._met.clear()
         self.optimizing = self.paused = False
 
 
 def _product(gemm: str, names: list[str], layer: bool, module: str) -> Product:
     a, b = names
     return Product(gemm, *((a, b) if layer else ("attention", "attention")), (a, b), module)
+
+
+def recomputing() -> bool:
+    """Whether the autograd engine is running a checkpointed forward again."""
+    return torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()
 
 
 def in_backward() -> bool:

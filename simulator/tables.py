@@ -61,6 +61,10 @@ def _sentence(fault: dict[str, Any], model: type[BaseModel]) -> str:
     if kind == "literal_error":
         allowed = str(fault["ctx"]["expected"]).replace("'", "").replace(" or ", ", ")
         return f'{where} = "{value}" is not one of {allowed}{hint(value, allowed.split(", "))}'
+    if kind == "union_tag_invalid":
+        tag, names = fault["ctx"]["tag"], fault["ctx"]["expected_tags"].replace("'", "")
+        key = fault["ctx"]["discriminator"].strip("'")
+        return f'{where} {key} = "{tag}" is not one of {names}{hint(tag, names.split(", "))}'
     if kind == "value_error":
         return f"{where}: {fault['ctx']['error']}"
     return f"{where} = {value!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"

@@ -1,0 +1,258 @@
+"""The command line: `tapeout run | report | chips | formats`.
+
+Exit codes: 0 done, 1 a finding (a run failed, or --check was asked and not passed), 2 bad input,
+130 interrupted. Every bad input is one line on the error stream.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from . import __version__
+
+# torch, numba and rich are imported by the commands that need them: --help answers at once.
+if TYPE_CHECKING:
+    from .reports import VerdictRow
+
+PASSED = {"STABLE", "REFERENCE"}
+SIZES = ("bits", "precision", "largest", "lowest", "min_normal", "min_subnormal")
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine to read.")
+CHECK = click.option("--check", is_flag=True, help="Exit with 1 unless every verdict is STABLE.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tapeout")
+def cli() -> None:
+    """See whether training survives a chip's arithmetic before you commit to the chip."""
+
+
+@cli.command()
+@click.argument("scenario")
+@click.option("--out", type=Path, default=Path("runs"), show_default=True, help="Where to write.")
+@click.option("--jobs", type=int, help="Runs at a time, one core each.  [default: all cores]")
+@CHECK
+@JSON
+def run(scenario: str, out: Path, jobs: int | None, check: bool, as_json: bool) -> int:
+    """Run every optimizer, chip and seed of SCENARIO, then judge and report.
+
+    SCENARIO is a name from the library (quickstart, digits-vit) or a path to a TOML file.
+    Runs that have finished before are not computed again; interrupted ones continue.
+
+    \b
+    Examples:
+      tapeout run quickstart
+      tapeout run my-study.toml --out /data/runs --jobs 8
+      tapeout run quickstart --json --check > verdict.json
+    """
+    from rich.console import Console
+
+    from .reports import write_report
+    from .scenarios import make_display, open_study, run_study
+
+    study = open_study(scenario, out)
+    endings = run_study(study, make_display(Console(stderr=True)), jobs)
+    report = write_report(study.path)
+    failed = [f"{ending.run.label}: {ending.error}" for ending in endings if ending.error]
+    if as_json:
+        paths = {"study": str(study.path), "report": str(report.html)}
+        print_json(paths | {"failed": failed, "verdicts": [asdict(row) for row in report.rows]})
+    else:
+        print_verdicts(report.rows)
+        for sentence in failed:
+            click.echo(f"failed: {sentence}", err=True)
+        click.echo(f"report: {report.html}")
+    return int(bool(failed) or (check and not passed(report.rows)))
+
+
+@cli.command()
+@click.argument("studies", nargs=-1, required=True, type=Path, metavar="STUDY...")
+@CHECK
+@JSON
+def report(studies: tuple[Path, ...], check: bool, as_json: bool) -> int:
+    """Write the report of each STUDY folder again, from what stands in it.
+
+    \b
+    Examples:
+      tapeout report runs/quickstart-1a2b3c4d
+      tapeout report runs/* --json
+    """
+    from .reports import write_report
+
+    reports = [write_report(study) for study in studies]
+    if as_json:
+        print_json(
+            [
+                {
+                    "study": str(study),
+                    "report": str(report.html),
+                    "verdicts": [asdict(row) for row in report.rows],
+                }
+                for study, report in zip(studies, reports, strict=True)
+            ]
+        )
+    else:
+        for report in reports:
+            print_verdicts(report.rows)
+            click.echo(f"report: {report.html}")
+    return int(check and not all(passed(report.rows) for report in reports))
+
+
+@cli.command()
+@click.argument("name", required=False)
+@JSON
+def chips(name: str | None, as_json: bool) -> int:
+    """List the chips, or show what the chip NAME (or a TOML file) computes, and on whose word.
+
+    \b
+    Examples:
+      tapeout chips
+      tapeout chips nvidia-h100
+      tapeout chips my-chip.toml --json
+    """
+    from .simulator import list_chips, load_chip
+
+    if name is None:
+        found = [load_chip(chip) for chip in list_chips()]
+        rows = [{"name": chip.name, "summary": chip.summary} for chip in found]
+        print_rows(rows, as_json)
+        return 0
+    chip = load_chip(name)
+    if as_json:
+        print_json(chip.table)
+        return 0
+    click.echo(f"{chip.name}: {chip.summary}")
+    for unit in chip.matrix_units:
+        click.echo(
+            f"  {'/'.join(unit.a)} x {'/'.join(unit.b)} -> {unit.output}, {unit.instruction}"
+        )
+        click.echo(f"    {unit.describe()}\n    {unit.basis}: {unit.source}")
+    for sentence in chip.assumptions():
+        click.echo(f"  assumed: {sentence}")
+    return 0
+
+
+@cli.command()
+@click.argument("name", required=False)
+@JSON
+def formats(name: str | None, as_json: bool) -> int:
+    """List the number formats, or show the format NAME: any name, alias, or eXmY or intN.
+
+    \b
+    Examples:
+      tapeout formats
+      tapeout formats e4m3
+      tapeout formats e5m10 --json
+    """
+    from .formats import get_format, list_formats
+
+    if name is None:
+        rows = [describe(get_format(row)) for row in list_formats()]
+        shown = ("name", "bits", "largest", "min_normal", "min_subnormal")
+        print_rows(rows if as_json else [{k: row.get(k) for k in shown} for row in rows], as_json)
+        return 0
+    facts = describe(get_format(name))
+    if as_json:
+        print_json(facts)
+        return 0
+    for key, value in facts.items():
+        click.echo(f"{key:16} {show(value)}")
+    return 0
+
+
+def describe(fmt: Any) -> dict[str, Any]:
+    """The fields of a format that say something, and the sizes that follow from them."""
+    facts = {field.name: getattr(fmt, field.name) for field in fields(fmt)}
+    facts |= {name: getattr(fmt, name) for name in SIZES if hasattr(fmt, name)}
+    if "values" in facts:  # a codebook: exact fractions
+        facts["values"] = [str(value) for value in facts["values"]]
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+def show(value: Any) -> str:
+    """A fact as a reader wants it: six digits of a number, nothing for None."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(show(item) for item in value)
+    return "" if value is None else str(value)
+
+
+def passed(verdicts: Iterable["VerdictRow"]) -> bool:
+    """Whether no verdict speaks against a column."""
+    return all(row.verdict in PASSED for row in verdicts)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on the output stream."""
+    click.echo(json.dumps(value, indent=1, allow_nan=False))
+
+
+def print_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """Rows of facts as a table, or as JSON."""
+    if as_json:
+        print_json(rows)
+        return
+    print_table(list(rows[0]), [[show(value) for value in row.values()] for row in rows])
+
+
+def print_verdicts(verdicts: Sequence["VerdictRow"]) -> None:
+    """The verdict table, final quality as mean and range over the seeds, and each objection."""
+    rows = [
+        [
+            row.optimizer,
+            row.column,
+            row.verdict,
+            "" if row.mean is None else f"{row.mean:.3f} ({row.low:.3f} to {row.high:.3f})",
+            "" if row.gap is None else f"{row.gap:+.3f}",
+        ]
+        for row in verdicts
+    ]
+    print_table(["optimizer", "column", "verdict", "final", "gap"], rows)
+    for row in verdicts:
+        if row.verdict not in PASSED:
+            click.echo(f"{row.verdict} {row.optimizer} on {row.column}: {row.reason}")
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table as wide as the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*heads, box=None)
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False, highlight=False).print(table)
+
+
+def main() -> NoReturn:
+    """Run the command line; no mistake of the user's ends in a traceback."""
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted: the same command continues where this one stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader has closed its end, as `head` does; flushing at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except ValueError as error:
+        from .formats import InputError
+
+        if not isinstance(error, InputError):
+            raise
+        click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The moving parts of a run: model, optimizer, data, and what a checkpoint keeps of them."""
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from .digits import load_digits
+from .divergence import DivergenceWatch
+from .models import build_model
+from .study import Run
+
+
+@dataclass
+class Session:
+    """The moving parts of one run between two steps; `state` is what a checkpoint keeps.
+
+    Everything is a function of the run alone: weights, batches, noise and random bits come from
+    its seed, on one thread or many.
+    """
+
+    run: Run
+    step: int = 0
+    position: int = 0
+    reason: str = ""
+    coverage: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        run = self.run
+        random.seed(run.seed)
+        torch.manual_seed(run.seed)
+        self.chip, self.recipe = run.column.load()
+        self.data = load_digits(run.data.test_fraction, run.data.split_seed)
+        self.model = build_model(run.model, run.seed)
+        self.optimizer = run.optimizer.build(self.model, run.seed)
+        self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.watch = DivergenceWatch(run.train.divergence)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last step is done, or the run has diverged."""
+        return bool(self.reason) or self.step >= self.run.train.steps
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, as tensors and plain scalars."""
+        return {
+            "step": self.step,
+            "position": self.position,
+            "reason": self.reason,
+            "coverage": self.coverage,
+            "watch": [self.watch.first, self.watch.above],
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "torch_random": torch.get_rng_state(),
+            "python_random": random.getstate(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state`, which `load_checkpoint` returned."""
+        self.step, self.position = state["step"], state["position"]
+        self.reason, self.coverage = state["reason"], state["coverage"]
+        self.watch.first, self.watch.above = state["watch"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["torch_random"])
+        random.setstate(state["python_random"])

@@ -1,0 +1,129 @@
+"""A study: the runs that a scenario asks for, and the folder they stand in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..simulator import Chip, Recipe
+from .environment import processor, revision, versions
+from .folder import SCHEMA, RunFolder, slug
+from .hyperparameters import Optimizer
+from .models import ModelSpec
+from .scenario import Column, DataSpec, Scenario, TrainSpec, load_scenario, scenario_path
+from .storage import DamagedFile, digest, make_folder, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Run:
+    """One optimizer on one chip from one seed: everything a worker needs to compute it."""
+
+    column: Column
+    optimizer: Optimizer
+    seed: int
+    model: ModelSpec
+    data: DataSpec
+    train: TrainSpec
+
+    @property
+    def label(self) -> str:
+        """The run in the words of the scenario, for progress and messages."""
+        return f"{self.column.name} {self.optimizer.name} seed {self.seed}"
+
+    def inputs(self, chip: Chip, recipe: Recipe) -> dict[str, Any]:
+        """What the numbers of this run depend on, chip and recipe written out: `run.json`."""
+        return {
+            "schema": SCHEMA,
+            "column": self.column.name,
+            "optimizer": self.optimizer.model_dump(mode="json"),
+            "seed": self.seed,
+            "chip": chip.table,
+            "recipe": recipe.table,
+            "model": self.model.model_dump(mode="json"),
+            "data": self.data.model_dump(mode="json"),
+            "train": self.train.model_dump(mode="json"),
+            "assumed": chip.assumptions(),
+            "versions": versions(),
+        }
+
+    def folder_name(self, inputs: dict[str, Any]) -> str:
+        """`<column>--<optimizer>--s<seed>--<hash8>`, readable and safe on every file system."""
+        slugs = (slug(self.column.name), self.optimizer.name, f"s{self.seed}", digest(inputs)[:8])
+        return "--".join(slugs)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs of a scenario and where they stand on disk."""
+
+    path: Path
+    runs: tuple[Run, ...]
+    folders: tuple[RunFolder, ...]
+
+
+def plan_runs(scenario: Scenario) -> tuple[Run, ...]:
+    """Every column with every optimizer from every seed."""
+    parts = (scenario.model, scenario.data, scenario.train)
+    return tuple(
+        Run(column, optimizer, seed, *parts)
+        for column in scenario.columns
+        for optimizer in scenario.optimizers
+        for seed in scenario.seeds
+    )
+
+
+def open_study(name_or_path: str | Path, out: Path) -> Study:
+    """Load the scenario and make (or find again) its study folder, `study.json` included.
+
+    Raises:
+        InputError: the scenario is refused, or `out` cannot be written.
+    """
+    scenario, source = load_scenario(name_or_path), scenario_path(name_or_path)
+    runs = plan_runs(scenario)
+    loaded = {column.name: column.load() for column in scenario.columns}
+    names = [run.folder_name(run.inputs(*loaded[run.column.name])) for run in runs]
+    inputs = _study_inputs(scenario, runs, names)
+    path = out / f"{slug(scenario.name)}-{digest(inputs)[:8]}"
+    record = {
+        "command": f"tapeout run {name_or_path}",
+        "cpu": processor(),
+        "git": revision(),
+        "scenario_toml": source.read_text(encoding="utf-8"),
+    }
+    make_folder(path)
+    if not _holds(path / "study.json", inputs):
+        write_json(path / "study.json", inputs | record)
+    return Study(path, runs, tuple(RunFolder(path / name) for name in names))
+
+
+def _study_inputs(scenario: Scenario, runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
+    facts = {
+        "name",
+        "summary",
+        "reference",
+        "metric",
+        "tolerance",
+        "columns",
+        "optimizers",
+        "seeds",
+    }
+    rows = [
+        {
+            "folder": name,
+            "column": run.column.name,
+            "optimizer": run.optimizer.name,
+            "seed": run.seed,
+        }
+        for run, name in zip(runs, names, strict=True)
+    ]
+    table = scenario.model_dump(mode="json", include=facts)
+    return {"schema": SCHEMA, **table, "runs": rows, "versions": versions()}
+
+
+def _holds(path: Path, inputs: dict[str, Any]) -> bool:
+    """Whether the file at `path` was written for the same inputs, be it on another machine."""
+    try:
+        held = read_json(path)
+    except DamagedFile:
+        return False  # its content is known: it is written again
+    return digest({key: held.get(key) for key in inputs}) == digest(inputs)

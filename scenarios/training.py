@@ -1,0 +1,118 @@
+"""The training loop of one run, on an emulated chip, in stretches that end at checkpoints."""
+
+from collections.abc import Callable, Iterator
+from math import isfinite, nan
+from typing import Any
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ..simulator import emulate
+from .digits import batch_indices
+from .evaluation import evaluate
+from .measures import gradient_norm
+from .schedule import cosine
+from .session import Session
+from .study import Run
+
+Report = Callable[[int, float], None]
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def train_stretches(session: Session, report: Report) -> Iterator[Rows]:
+    """Train to the next checkpoint, yield the rows of that stretch, and so on to the end.
+
+    report: called after every step with the number of steps done and the loss.
+    """
+    train, rows = session.run.train, _no_rows()
+    while not session.ended:
+        stop = min(train.steps, *(_next(session.step, n) for n in _pauses(session)))
+        train_until(session, stop, rows, report)
+        if not session.reason and _due(session, train.evaluate_every):
+            rows["evaluations"].append(evaluate(session))
+        if session.ended or _due(session, train.checkpoint_every):
+            yield rows
+            rows = _no_rows()
+
+
+def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None:
+    """Take optimizer steps on the chip until `stop` steps are done or the run has diverged."""
+    run, images = session.run, len(session.data.train_labels)
+    # Drawn before the emulation starts, which must not depend on what this process has cached.
+    batches = [
+        batch_indices(run.seed, step, run.train.batch, images) for step in range(session.step, stop)
+    ]
+    emulation = emulate(
+        session.chip,
+        session.recipe,
+        model=session.model,
+        seed=run.seed,
+        position=session.position,
+    )
+    with emulation as trace:
+        for batch in batches:
+            row = take_step(session, batch)
+            rows["metrics"].append(row)
+            if _due(session, run.train.trace_every) or session.step == stop or session.reason:
+                rows["trace"] += [{"step": session.step, **counters} for counters in trace.take()]
+            report(session.step, row["loss"])
+            if session.reason:
+                break
+        session.position = trace.position
+        found, known = trace.coverage(), session.coverage
+        session.coverage = {
+            kind: sorted({*known.get(kind, ()), *found.get(kind, ())})
+            for kind in sorted(known.keys() | found.keys())
+        }
+
+
+def take_step(session: Session, batch: Tensor) -> dict[str, Any]:
+    """One batch forward and backward and one optimizer step; the row of the metrics table.
+
+    `batch` holds the indices of its training images. A step whose loss or gradient is not finite
+    ends the run: it is recorded, and changes no weight.
+    """
+    run, optimizer = session.run, session.optimizer
+    factor = learning_rate_factor(run, session.step)
+    for group, base in zip(optimizer.param_groups, session.base_rates, strict=True):
+        group["lr"] = base * factor
+    images, labels = session.data.train_images, session.data.train_labels
+    optimizer.zero_grad(set_to_none=True)
+    loss = cross_entropy(session.model(images[batch]), labels[batch])
+    value, norm = loss.item(), nan
+    session.step += 1
+    session.reason = session.watch.loss_verdict(value)
+    if isfinite(value):
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = gradient_norm(session.model)
+        session.reason = session.reason or session.watch.gradient_verdict(norm)
+        if isfinite(norm):
+            optimizer.step()
+    rate = session.base_rates[0] * factor
+    return {"step": session.step, "loss": value, "lr": rate, "grad_norm": norm}
+
+
+def learning_rate_factor(run: Run, step: int) -> float:
+    """The share of the base learning rate that step `step`, counted from 0, uses."""
+    train = run.train
+    if train.schedule == "cosine":
+        return cosine(step, train.steps, train.warmup)
+    return min(1.0, (step + 1) / (train.warmup + 1))
+
+
+def _no_rows() -> Rows:
+    return {"metrics": [], "evaluations": [], "trace": []}
+
+
+def _pauses(session: Session) -> tuple[int, int]:
+    return session.run.train.evaluate_every, session.run.train.checkpoint_every
+
+
+def _next(step: int, every: int) -> int:
+    """The first multiple of `every` above `step`."""
+    return (step // every + 1) * every
+
+
+def _due(session: Session, every: int) -> bool:
+    """Whether something done every `every` steps, and at the end, is due now."""
+    return session.step % every == 0 or session.step >= session.run.train.steps

@@ -1,0 +1,66 @@
+"""Shared by several test files: a study that takes a few seconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HEAD = """
+name = "tiny"
+summary = "as small as a study can be"
+reference = "ieee"
+seeds = [0]
+tolerance = 0.5
+
+[model]
+kind = "vit"
+patch = 4
+width = 16
+depth = 1
+heads = 2
+
+[data]
+test_fraction = 0.05
+
+[train]
+steps = 5
+batch = 8
+evaluate_every = 3
+checkpoint_every = 2
+trace_every = 2
+probe = 8
+"""
+OPTIMIZERS = """
+[[optimizers]]
+name = "{}"
+"""
+COLUMNS = """
+[[columns]]
+name = "ieee"
+chip = "ieee-float32"
+recipe = "fp32"
+
+[[columns]]
+name = "int4"
+chip = "generic-int4"
+recipe = "int4"
+"""
+
+
+@pytest.fixture(scope="session")
+def write_tiny() -> Callable[..., Path]:
+    """Writes the scenario tiny.toml into a folder and returns its path.
+
+    Each (old, new) of `changes` is replaced once; `optimizers` are names with spaces between.
+    """
+
+    def write(folder: Path, *changes: tuple[str, str], optimizers: str = "adamw") -> Path:
+        text = HEAD + "".join(OPTIMIZERS.format(name) for name in optimizers.split()) + COLUMNS
+        for old, new in changes:
+            assert old in text, f"{old!r} is not in the tiny scenario"
+            text = text.replace(old, new, 1)
+        path = folder / "tiny.toml"
+        path.write_text(text)
+        return path
+
+    return write
