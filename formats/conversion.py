@@ -8,17 +8,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from . import kernels
+from . import loops
 from .catalog import CATALOG, get_format
 from .codebook import CodebookFormat
 from .errors import InputError
 from .format import ArithmeticFormat, FloatFormat, Format, IntegerFormat, fits
 from .jit import start_threads
+from .kernels import OVERFLOW_CODES
 from .reference import nan_code
 from .rounding import AnyRounding, Overflow, get_overflow, get_rounding, kernel_mode
 
 Array = NDArray[Any]
-T = TypeVar("T", Array, torch.Tensor)
+T = TypeVar("T", Array, torch.Tensor, float)
 
 _CONTAINERS = {
     np.dtype(np.float32): cast(FloatFormat, CATALOG["float32"]),
@@ -40,7 +41,7 @@ def quantize(
     """Each element of x rounded to a value of the format.
 
     Args:
-        x: float32 or float64 array or CPU tensor of any shape; not changed.
+        x: float32 or float64 array or CPU tensor of any shape, or a number; not changed.
         fmt: a name, an alias, a custom eXmY or intN, or a `Format`.
         rounding: a name of `Rounding`, or `Stochastic(bits=k, rule=...)`.
         overflow: what magnitudes beyond the largest value become, infinity included.
@@ -120,13 +121,13 @@ def _as_numpy(x: T, integers: bool = False) -> tuple[Array, Callable[[Array], T]
             raise InputError(f"dtype {x.dtype} is not one of float32, float64; pass x.float()")
         array, rebuild = x.detach().numpy(), torch.from_numpy
     elif isinstance(x, int | float):
-        array = np.asarray(x, np.uint64 if integers else np.float64)
+        array, rebuild = np.asarray(x, np.uint64 if integers else np.float64), np.ndarray.item
     else:
         array = np.asarray(x)
     allowed = "unsigned integers" if integers else "float32, float64"
     if not (array.dtype.kind == "u" if integers else array.dtype in _CONTAINERS):
         raise InputError(f"dtype {array.dtype} is not one of {allowed}; convert it first")
-    return np.ascontiguousarray(array).reshape(array.shape), rebuild
+    return np.ascontiguousarray(array).reshape(array.shape), cast(Callable[[Array], T], rebuild)
 
 
 def _check_container(row: ArithmeticFormat, dtype: np.dtype[Any]) -> None:
@@ -153,10 +154,10 @@ def _round_into(
     mode, bits = kernel_mode(get_rounding(rounding))
     start_threads()
     flat, target = x.reshape(-1), out.reshape(-1)
-    code = kernels.OVERFLOW_CODES[policy.value]
+    code = OVERFLOW_CODES[policy.value]
     if random_bits is None or bits == 0:
         key = np.uint64(seed % 2**64), np.uint64(stream % 2**64)
-        kernels.quantize_array(flat, target, row.grid, mode, code, bits, *key)
+        loops.quantize_array(flat, target, row.grid, mode, code, bits, *key)
         return
     random = np.ascontiguousarray(random_bits)
     if random.shape != x.shape or random.dtype.kind not in "iu":
@@ -167,7 +168,7 @@ def _round_into(
         raise InputError(
             f"random_bits: {random.min()} to {random.max()} is not within 0 to {2**bits - 1}"
         )
-    kernels.quantize_with_bits(flat, target, row.grid, mode, code, bits, random.reshape(-1))
+    loops.quantize_with_bits(flat, target, row.grid, mode, code, bits, random.reshape(-1))
 
 
 def _check_policy(x: Array, row: ArithmeticFormat, policy: Overflow) -> None:
@@ -196,7 +197,7 @@ def _codes(values: NDArray[np.float64], row: ArithmeticFormat) -> NDArray[np.uin
     codes = np.empty(values.shape, np.uint64)
     infinity = (2**row.exponent_bits - 1) << row.fraction_bits
     nan = nan_code(row) if row.grid.has_nan else 0
-    kernels.encode_array(values.reshape(-1), codes.reshape(-1), row.grid, row.bits, infinity, nan)
+    loops.encode_array(values.reshape(-1), codes.reshape(-1), row.grid, row.bits, infinity, nan)
     return codes
 
 

@@ -45,7 +45,7 @@ def start_threads() -> None:
     would change bits in the middle of a program.
     """
     count = torch.get_num_threads()
-    _launch_threads()
+    _launch_threads()  # type: ignore[no-untyped-call]
     torch.set_num_threads(count)
 
 

@@ -1,7 +1,6 @@
 """A dot-product unit: operand formats, an accumulation order, and what surrounds it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,17 +12,11 @@ from numpy.typing import NDArray
 from ..formats import InputError, quantize
 from ..formats.format import ArithmeticFormat, FloatFormat, IntegerFormat
 from ..formats.jit import start_threads
-from . import reference
-from .execution import Place, add, run_chain, run_exact, run_fused, run_integer
+from .execution import RUN, Place, add
 from .order import Chain, Exact, Fused, Integer
+from .reference_unit import ReferenceUnit
 
 Order = Chain | Fused | Exact | Integer
-RUN: dict[type, Callable[..., NDArray[np.float64]]] = {
-    Chain: run_chain,
-    Fused: run_fused,
-    Exact: run_exact,
-    Integer: run_integer,
-}
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,7 @@ class DotUnit:
         return self.promotion.result if self.promotion else self.order.result
 
     @cached_property
-    def reference(self) -> "ReferenceUnit":
+    def reference(self) -> ReferenceUnit:
         """The exact, slow twin."""
         return ReferenceUnit(self)
 
@@ -201,62 +194,3 @@ class DotUnit:
 def _keep(fmt: ArithmeticFormat) -> str:
     """The overflow policy that leaves infinities of the format alone."""
     return "infinity" if fmt.grid.has_infinity else "saturate"
-
-
-@dataclass(frozen=True)
-class ReferenceUnit:
-    """The exact twin of a unit: fractions, one output at a time."""
-
-    unit: DotUnit
-
-    def dot(self, a: Any, b: Any, c: Any = None, *, seed: int = 0, stream: int = 0) -> Any:
-        """As `DotUnit.dot`, returning float64."""
-        x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        start = np.zeros(x.shape[:-1]) if c is None else np.asarray(c, np.float64)
-        rows = zip(
-            x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]), start.reshape(-1), strict=True
-        )
-        out = [self._one(p.tolist(), q.tolist(), float(s), seed, stream, n)
-               for n, (p, q, s) in enumerate(rows)]  # fmt: skip
-        return np.array(out).reshape(start.shape)
-
-    def matmul(self, a: Any, b: Any, c: Any = None, *, seed: int = 0, stream: int = 0) -> Any:
-        """As `DotUnit.matmul`, returning float64."""
-        x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
-        shape = (x.shape[0], y.shape[1], x.shape[1])
-        left = np.broadcast_to(x[:, None, :], shape)
-        right = np.broadcast_to(y.T[None, :, :], shape)
-        return self.dot(left, right, c, seed=seed, stream=stream)
-
-    def _one(
-        self, a: list[float], b: list[float], c: float, seed: int, stream: int, n: int
-    ) -> float:
-        unit = self.unit
-        if unit.k_order:
-            short = -len(a) % len(unit.k_order)
-            a, b = a + [0.0] * short, b + [0.0] * short
-            groups = range(0, len(a), len(unit.k_order))
-            order = [start + k for start in groups for k in unit.k_order]
-            a, b = [a[k] for k in order], [b[k] for k in order]
-        first = n * ((len(a) + 3) // 4) * 4
-        if unit.promotion is None:
-            return self._inner(a, b, c, seed, stream, first)
-        every, outer = unit.promote_every or len(a), unit.promotion
-        for k in range(0, len(a), every):
-            t = self._inner(a[k : k + every], b[k : k + every], 0.0, seed, stream, first + k)
-            c = reference.add(c, t, outer.result, outer.accumulate, outer.flush)
-        return c
-
-    def _inner(
-        self, a: list[float], b: list[float], c: float, seed: int, stream: int, first: int
-    ) -> float:
-        unit, order = self.unit, self.unit.order
-        match order:
-            case Fused():
-                return reference.fused(a, b, c, order, (unit.a, unit.b))
-            case Chain():
-                return reference.chain(a, b, c, order, seed, stream, first)
-            case Exact():
-                return reference.exact(a, b, c, order)
-            case Integer():
-                return reference.integer(a, b, c, order)

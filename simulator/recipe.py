@@ -12,8 +12,9 @@ from ..formats import FloatFormat, Rounding, Stochastic
 from ..formats.errors import InputError, choice
 from ..formats.format import ArithmeticFormat
 from ..formats.rounding import get_overflow, get_rounding
-from .chip import Chip, arithmetic_format
+from .chip import Chip
 from .tables import Row, checked, read_toml
+from .units import arithmetic_format
 
 RECIPES = Path(__file__).parent / "recipes"
 OPERANDS = ("weight", "activation", "gradient", "attention", "optimizer", "exempt")

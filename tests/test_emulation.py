@@ -42,7 +42,7 @@ def train(optimizer: str, steps: int, chip: Any = None, recipe: Any = FP32) -> t
         for _ in range(steps):
             loss = F.cross_entropy(model(x), y)
             opt.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             opt.step()
             losses.append(loss.item())
         return losses
@@ -168,7 +168,8 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = self.qkv(x).chunk(3, -1)
-        return self.out(torch.softmax(q @ k.mT, -1) @ v)
+        out: torch.Tensor = self.out(torch.softmax(q @ k.mT, -1) @ v)
+        return out
 
 
 def products(model: nn.Module, run: Callable[[], Any]) -> Counter[tuple[str, str]]:
@@ -332,12 +333,12 @@ def test_a_declared_operation_is_emulated() -> None:
 
 def test_a_recipe_that_the_chip_cannot_do_is_refused_at_once() -> None:
     with (
-        pytest.raises(InputError, match="nvidia-a100.*float8_e4m3fn"),
+        pytest.raises(InputError, match=r"nvidia-a100.*float8_e4m3fn"),
         emulate(load_chip("nvidia-a100"), FP8),
     ):
         pass
     with (
-        pytest.raises(InputError, match="stochastic.*nearest_even, toward_zero.*nvidia-h100"),
+        pytest.raises(InputError, match=r"stochastic.*nearest_even, toward_zero.*nvidia-h100"),
         emulate(H100, load_recipe("fp8", {"rounding": "stochastic"})),
     ):
         pass

@@ -32,7 +32,8 @@ ML_DTYPES = {
 
 def same(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Equal values, zeros of equal sign, or both NaN."""
-    return ((x == y) & (np.signbit(x) == np.signbit(y))) | (np.isnan(x) & np.isnan(y))
+    equal: np.ndarray = (x == y) & (np.signbit(x) == np.signbit(y))
+    return np.asarray(equal | (np.isnan(x) & np.isnan(y)))
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -129,6 +130,11 @@ def test_shapes_strides_kinds_and_dtypes_are_kept() -> None:
     assert quantize(np.empty((0, 3), np.float32), "int4").shape == (0, 3)
 
 
+def test_a_number_gives_a_number() -> None:
+    assert quantize(0.3, "e4m3") == 0.3125 and isinstance(quantize(0.3, "e4m3"), float)
+    assert encode(1.0, "e5m2") == 0x3C and decode(0x3C, "e5m2") == 1.0
+
+
 def test_overflow_policies() -> None:
     x = np.array([500.0, -1e9, np.inf, -np.inf], np.float32)
     assert quantize(x, "e4m3").tolist() == [448, -448, 448, -448]
@@ -145,17 +151,17 @@ def test_overflow_policies() -> None:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: quantize([1.0], "e4m4m4"), ['"e4m4m4"', "float8_e4m3fn", "eXmY"]),
+        (lambda: quantize(1.0, "e4m4m4"), ['"e4m4m4"', "float8_e4m3fn", "eXmY"]),
         (lambda: quantize(1.0, "float8_e4m3"), ["did you mean"]),
         (lambda: quantize(1.0, "e4m3", rounding="nearest"), ['"nearest"', "nearest_even"]),
         (lambda: quantize(1.0, "e4m3", overflow="clip"), ['"clip"', "saturate"]),
         (lambda: quantize(np.arange(3), "e4m3"), ["int64", "float32, float64"]),
-        (lambda: quantize(np.float32([np.nan]), "int4"), ["1 NaN", "int4"]),
-        (lambda: quantize(np.float32([1]), "float64"), ["float32 cannot hold", "float64"]),
+        (lambda: quantize(np.array([np.nan]), "int4"), ["1 NaN", "int4"]),
+        (lambda: quantize(np.ones(1, np.float32), "float64"), ["float32 cannot hold", "float64"]),
         (lambda: quantize(1.0, "int4", overflow="nan"), ["int4", "saturate"]),
         (lambda: quantize(1.0, "e4m3", overflow="wrap"), ["wrap", "integers"]),
-        (lambda: decode(np.uint8([16]), "int4"), ["16", "0 to 15"]),
-        (lambda: decode(np.int8([1]), "int4"), ["int8", "unsigned"]),
+        (lambda: decode(np.array([16], np.uint8), "int4"), ["16", "0 to 15"]),
+        (lambda: decode(np.array([1], np.int8), "int4"), ["int8", "unsigned"]),
         (lambda: get_format("e12m3"), ["e12m3", "2 to 11"]),
         (lambda: get_format("int1"), ["int1", "2 to 32"]),
     ],

@@ -7,7 +7,7 @@ afterwards, so they do not depend on the number of threads.
 import numpy as np
 
 from ...formats.jit import jit, parallel_jit, prange
-from ...formats.kernels import quantize_run
+from ...formats.loops import quantize_run
 
 #: Columns of the counters.
 UNDERFLOW, SATURATED, OVERFLOWED, NAN, SIGNAL, NOISE = range(6)

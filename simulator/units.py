@@ -1,0 +1,196 @@
+"""The units of a chip as frozen rows, each value with its evidence."""
+
+from functools import cached_property
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ..formats import FloatFormat, IntegerFormat, get_format
+from ..formats.errors import InputError, hint
+from ..formats.format import ArithmeticFormat
+from .dot_unit import DotUnit
+from .order import AnyOrder, Chain
+from .tables import Row
+
+Basis = Literal["measured", "documented", "assumed"]
+
+
+def arithmetic_format(name: str, where: str = "") -> ArithmeticFormat:
+    """The float or integer format of that name.
+
+    Raises:
+        InputError: unknown, or a codebook, which no unit computes on.
+    """
+    fmt = get_format(name, where)
+    if not isinstance(fmt, FloatFormat | IntegerFormat):
+        raise InputError(f"{where}: format {fmt.name} is a codebook, which no unit computes on")
+    return fmt
+
+
+class Evidence(Row):
+    """Where values come from: `of` names them, or is ["*"] for all that no other entry names."""
+
+    of: tuple[str, ...] = ("*",)
+    basis: Basis
+    source: str = Field(min_length=1)
+
+
+class Unit(Row):
+    """A hardware unit: a table of values, every one covered by an entry of `evidence`."""
+
+    evidence: tuple[Evidence, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _every_value_has_evidence(self) -> "Unit":
+        values = set(type(self).model_fields) - {"evidence", "default"}
+        named = [name for entry in self.evidence for name in entry.of if name != "*"]
+        for name in named:
+            if name not in values:
+                raise InputError(f'evidence of = "{name}" is not a value{hint(name, values)}')
+            if named.count(name) > 1:
+                raise InputError(f'evidence of = "{name}" stands twice')
+        if not any("*" in entry.of for entry in self.evidence) and set(named) != values:
+            missing = ", ".join(sorted(values - set(named)))
+            raise InputError(f'no evidence for {missing}; name them, or use of = ["*"]')
+        return self
+
+    def assumptions(self) -> list[str]:
+        """One sentence for each assumed entry."""
+        return [
+            f"{', '.join(entry.of).replace('*', 'all other values')}: {entry.source}"
+            for entry in self.evidence
+            if entry.basis == "assumed"
+        ]
+
+    @property
+    def basis(self) -> Basis:
+        """The weakest basis among the unit's values."""
+        bases = {entry.basis for entry in self.evidence}
+        return next(b for b in ("assumed", "documented", "measured") if b in bases)
+
+    @property
+    def source(self) -> str:
+        """All sources, in order."""
+        return "; ".join(entry.source for entry in self.evidence)
+
+
+class Promotion(Row):
+    """The outer accumulator: every `every` products the inner sum is added to it."""
+
+    every: int = Field(ge=4)
+    accumulator: str
+    rounding: str = "nearest_even"
+    flush: bool = False
+
+    @cached_property
+    def step(self) -> Chain:
+        """The addition, as the chain step it is."""
+        return Chain(
+            order="chain", accumulator=self.accumulator, rounding=self.rounding, flush=self.flush
+        )
+
+
+class MatrixUnit(Unit):
+    """A matrix instruction: which operands it takes and how it accumulates.
+
+    Attributes:
+        instructions: those that behave alike, by their vendor's names.
+        a, b: operand formats; any of a with any of b.
+        default: preferred among units with the same operands and output.
+    """
+
+    instructions: tuple[str, ...] = Field(min_length=1)
+    a: tuple[str, ...] = Field(min_length=1)
+    b: tuple[str, ...] = Field(min_length=1)
+    output: str
+    dot: AnyOrder
+    promotion: Promotion | None = None
+    k_order: tuple[int, ...] = ()
+    default: bool = False
+
+    @field_validator("a", "b")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(arithmetic_format(name).name for name in names)
+
+    @field_validator("output")
+    @classmethod
+    def _known_output(cls, name: str) -> str:
+        return arithmetic_format(name).name
+
+    @model_validator(mode="after")
+    def _buildable(self) -> "MatrixUnit":
+        for a in self.a:
+            for b in self.b:
+                self.unit(a, b, "unit")
+        return self
+
+    def unit(self, a: str, b: str, name: str) -> DotUnit:
+        """The dot unit for operands of formats a and b."""
+        return DotUnit(
+            arithmetic_format(a), arithmetic_format(b), arithmetic_format(self.output), self.dot,
+            self.promotion.every if self.promotion else None,
+            self.promotion.step if self.promotion else None, self.k_order, name,
+        )  # fmt: skip
+
+    @property
+    def instruction(self) -> str:
+        """The instructions that behave so, in one line."""
+        return ", ".join(self.instructions)
+
+    @property
+    def order(self) -> str:
+        """The family of the accumulation order."""
+        return self.dot.order
+
+    def describe(self) -> str:
+        """One line: the accumulation, and what surrounds it."""
+        text = self.dot.describe()
+        if self.k_order:
+            text += f"; k order {list(self.k_order)} in each {len(self.k_order)}"
+        if self.promotion:
+            text += f"; every {self.promotion.every} products added to {self.promotion.accumulator}"
+        return text
+
+
+class VectorUnit(Unit):
+    """Elementwise arithmetic and reductions.
+
+    Attributes:
+        format, rounding: of every result; the one offered is float32, nearest-even, subnormals
+            kept, which the host's own instructions round correctly.
+        functions: exp, tanh, ... "rounded_once" from float64, or "host", the float32 library
+            of the machine that runs the simulator.
+        reduction: "tree" (x[i] + x[i + p] for p the largest power of two below the length, until
+            one is left: the order of shuffles in a warp), or "sequential" (ascending).
+        accumulator: format of a reduction's partial sums.
+        bias: where a bias joins a matrix product: as C of the "accumulator", or added by this
+            unit in the "epilogue".
+    """
+
+    format: Literal["float32"]
+    rounding: Literal["nearest_even"] = "nearest_even"
+    functions: Literal["rounded_once", "host"] = "rounded_once"
+    reduction: Literal["tree", "sequential"] = "tree"
+    accumulator: Literal["float32"]
+    bias: Literal["accumulator", "epilogue"] = "epilogue"
+
+
+class ConversionUnit(Unit):
+    """Conversion into the operand formats.
+
+    Attributes:
+        roundings: the modes the hardware has.
+        random_bits: k of its stochastic rounding; None if it has none.
+        rule: how those bits decide; see `formats.Stochastic`.
+    """
+
+    roundings: tuple[str, ...] = Field(min_length=1)
+    random_bits: int | None = Field(default=None, ge=1, le=32)
+    rule: Literal["srff", "srf", "src"] = "srff"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ConversionUnit":
+        if ("stochastic" in self.roundings) != (self.random_bits is not None):
+            raise InputError('random_bits goes with "stochastic" among roundings')
+        return self
