@@ -121,13 +121,17 @@ def _as_numpy(x: T, integers: bool = False) -> tuple[Array, Callable[[Array], T]
             raise InputError(f"dtype {x.dtype} is not one of float32, float64; pass x.float()")
         array, rebuild = x.detach().numpy(), torch.from_numpy
     elif isinstance(x, int | float):
-        array, rebuild = np.asarray(x, np.uint64 if integers else np.float64), np.ndarray.item
+        array, rebuild = np.asarray(x, np.uint64 if integers else np.float64), _number
     else:
         array = np.asarray(x)
     allowed = "unsigned integers" if integers else "float32, float64"
     if not (array.dtype.kind == "u" if integers else array.dtype in _CONTAINERS):
         raise InputError(f"dtype {array.dtype} is not one of {allowed}; convert it first")
     return np.ascontiguousarray(array).reshape(array.shape), cast(Callable[[Array], T], rebuild)
+
+
+def _number(out: Array) -> Any:
+    return np.asarray(out).item()
 
 
 def _check_container(row: ArithmeticFormat, dtype: np.dtype[Any]) -> None:

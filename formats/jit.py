@@ -1,7 +1,7 @@
 """The one numba decorator of the project.
 
 numba's on-disk cache does not see edits to a callee in another file, so the cache folder is
-named after the content of every source file that can hold a kernel, and after numba itself.
+named after the content of every source file that imports from here, and after numba itself.
 """
 
 import hashlib
@@ -19,9 +19,8 @@ from numba.np.ufunc.parallel import _launch_threads
 
 ROOT = Path(__file__).parent.parent
 _sources = sorted(p for d in ("formats", "simulator/kernels") for p in (ROOT / d).rglob("*.py"))
-_digest = hashlib.sha256(numba.__version__.encode())
-for _source in _sources:
-    _digest.update(_source.read_bytes())
+_kernels = [text for p in _sources if b"jit import" in (text := p.read_bytes())]
+_digest = hashlib.sha256(b"".join([numba.__version__.encode(), *_kernels]))
 _home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
 _config: Any = numba.config  # pyright: ignore[reportPrivateImportUsage]
 _config.CACHE_DIR = str(_home / "tapeout" / _digest.hexdigest()[:12])

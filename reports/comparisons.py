@@ -33,7 +33,7 @@ def draw_gaps(study: Study, rows: Sequence[VerdictRow]) -> Figure | None:
         axes.set_xlim(*limits)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: gap(metric, x)))
         side = "left" if lower_is_better(metric) else "right"
-        axes.set_xlabel(f"gap to {study.facts.reference} (better to the {side}; shaded: tolerance)")
+        axes.set_xlabel(f"gap (better to the {side}; shaded: tolerance)")
 
     title = f"Gap of the final {metric.replace('_', ' ')} to {study.facts.reference}"
     texts = [f"{r.optimizer} on {r.column} {gap(metric, r.gap)}, {r.verdict}" for r in shown]

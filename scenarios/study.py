@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..simulator import Chip, Recipe
+from ..simulator import Chip, Recipe, list_assumptions
 from .environment import processor, revision, versions
 from .folder import SCHEMA, RunFolder, slug
 from .hyperparameters import Optimizer
@@ -42,7 +42,7 @@ class Run:
             "model": self.model.model_dump(mode="json"),
             "data": self.data.model_dump(mode="json"),
             "train": self.train.model_dump(mode="json"),
-            "assumed": chip.assumptions(),
+            "assumed": list_assumptions(chip, recipe),
             "versions": versions(),
         }
 

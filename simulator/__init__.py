@@ -3,6 +3,7 @@
 from .chip import Chip, list_chips, load_chip
 from .dot_unit import DotUnit
 from .emulation import emulate
+from .matrix import list_assumptions
 from .operations import register_op
 from .order import Chain, Exact, Fused, Integer
 from .recipe import Recipe, list_recipes, load_recipe
@@ -18,6 +19,7 @@ __all__ = [
     "Recipe",
     "Trace",
     "emulate",
+    "list_assumptions",
     "list_chips",
     "list_recipes",
     "load_chip",

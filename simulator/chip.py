@@ -1,5 +1,6 @@
 """What a chip is: its units read from TOML, and how they are chosen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,13 @@ class Chip:
             InputError: the chip multiplies no such operands, or not with that output or
                 instruction; lists what it has.
         """
+        row = self.matrix_row(a, b, output, instruction)
+        return row.unit(a, b, f"{self.name}, {row.instruction}")
+
+    def matrix_row(
+        self, a: str, b: str, output: str | None = None, instruction: str | None = None
+    ) -> MatrixUnit:
+        """The row behind `matrix_unit`, with its evidence; arguments and errors as there."""
         names = arithmetic_format(a, self.place).name, arithmetic_format(b, self.place).name
         wanted = None if output is None else arithmetic_format(output, self.place).name
         found = [
@@ -79,8 +87,7 @@ class Chip:
         ]
         if not found:
             raise InputError(self._no_unit(*names, wanted, instruction))
-        row = next((unit for unit in found if unit.default), found[0])
-        return row.unit(*names, f"{self.name}, {row.instruction}")
+        return next((unit for unit in found if unit.default), found[0])
 
     def _no_unit(self, a: str, b: str, output: str | None, instruction: str | None) -> str:
         asked = f"{a} x {b}"
@@ -92,10 +99,14 @@ class Chip:
         )
         return f"{self.place}: no matrix unit for {asked}; the chip has {offered}"
 
-    def assumptions(self) -> list[str]:
-        """One sentence for each value that is neither measured nor documented."""
+    def assumptions(self, used: Sequence[MatrixUnit] | None = None) -> list[str]:
+        """One sentence for each value that is neither measured nor documented.
+
+        `used` narrows it to some of the matrix units.
+        """
+        matrix = self.matrix_units if used is None else used
         units: list[tuple[str, Unit]] = [
-            *((f"matrix unit {u.instruction} ({u.output})", u) for u in self.matrix_units),
+            *((f"matrix unit {u.instruction} ({u.output})", u) for u in matrix),
             ("vector unit", self.vector_unit),
             ("conversion unit", self.conversion_unit),
         ]

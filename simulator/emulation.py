@@ -56,7 +56,6 @@ def emulate(
     """
     start_threads()
     trace = Trace(seed, position)
-    trace.assumed.update(chip.assumptions())
     roles = Roles(model, trace)
     mode = _Emulation(chip, recipe, roles, trace)
     roles.attach()

@@ -18,9 +18,38 @@ from .kernels.operand import COUNTERS, scale_and_round
 from .recipe import OPERANDS, Operand, Recipe
 from .roles import Product, Roles
 from .trace import Key, Trace
+from .units import MatrixUnit
 
 Stack = NDArray[np.float32]
 LAYER_PRODUCTS = (("activation", "weight"), ("gradient", "weight"), ("activation", "gradient"))
+
+
+def matrix_row(chip: Chip, recipe: Recipe, a: str, b: str) -> MatrixUnit:
+    """The chip's matrix unit for two operand roles of a recipe.
+
+    Raises:
+        InputError: the chip multiplies no such formats.
+    """
+    layer = a in ("activation", "gradient", "weight")
+    instruction = recipe.rows.instruction if layer else None
+    return chip.matrix_row(
+        recipe.operand(a).format, recipe.operand(b).format, instruction=instruction
+    )
+
+
+def list_assumptions(chip: Chip, recipe: Recipe) -> list[str]:
+    """The assumed hardware values that a run of this recipe on this chip rests on.
+
+    Raises:
+        InputError: the chip lacks a matrix unit that the recipe needs.
+    """
+    rows = [matrix_row(chip, recipe, a, b) for a, b in _pairs(recipe)]
+    return chip.assumptions([u for i, u in enumerate(rows) if u not in rows[:i]])
+
+
+def _pairs(recipe: Recipe) -> list[tuple[str, str]]:
+    same = ["attention", "optimizer", *(["exempt"] if recipe.rows.exempt_modules else [])]
+    return [*LAYER_PRODUCTS, *((role, role) for role in same)]
 
 
 class MatrixWork:
@@ -31,9 +60,9 @@ class MatrixWork:
         self.roundings = {role: recipe.rounding(role, chip) for role in OPERANDS}
         self.exempt = tuple(recipe.rows.exempt_modules)
         self._units: dict[tuple[str, str], DotUnit] = {}
-        pairs = [*LAYER_PRODUCTS, *((role, role) for role in ("attention", "optimizer"))]
-        for a, b in pairs:
+        for a, b in _pairs(recipe):
             self._unit(a, b)
+        trace.assumed.update(list_assumptions(chip, recipe))
 
     def multiply(self, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
         """(B, M, K) @ (B, K, N) + bias (broadcast to the result), float32.
@@ -74,10 +103,9 @@ class MatrixWork:
     def _unit(self, a: str, b: str) -> DotUnit:
         unit = self._units.get((a, b))
         if unit is None:
-            formats = [self.recipe.operand(role).format for role in (a, b)]
-            layer = a in ("activation", "gradient", "weight")
-            instruction = self.recipe.rows.instruction if layer else None
-            unit = self.chip.matrix_unit(formats[0], formats[1], instruction=instruction)
+            row = matrix_row(self.chip, self.recipe, a, b)
+            formats = (self.recipe.operand(role).format for role in (a, b))
+            unit = row.unit(*formats, f"{self.chip.name}, {row.instruction}")
             self._units[a, b] = unit
         return unit
 

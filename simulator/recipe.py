@@ -129,6 +129,8 @@ class Recipe:
             InputError: the chip's conversion unit has no such mode.
         """
         name, unit = self.operand(role).rounding, chip.conversion_unit
+        if self.operand(role).format == "float32":
+            return Rounding.NEAREST_EVEN  # nothing is converted
         if name not in unit.roundings:
             raise InputError(
                 f'{self.place}: {role} rounding = "{name}" is not one of '

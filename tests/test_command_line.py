@@ -172,12 +172,12 @@ def test_interrupted_run_says_so_and_continues(write_tiny: WriteTiny, tmp_path: 
     path, out = write_tiny(tmp_path, *changes), tmp_path / "runs"
     command = [sys.executable, "-m", "tapeout", "run", str(path), "--out", str(out), "--jobs", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not list(out.rglob("checkpoint.safetensors")) and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "interrupted: the same command continues" in err and "Traceback" not in err
     assert not list(out.rglob("result.json")) and list(out.rglob("checkpoint.safetensors"))
