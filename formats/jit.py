@@ -1,7 +1,8 @@
 """The one numba decorator of the project.
 
 numba's on-disk cache does not see edits to a callee in another file, so the cache folder is
-named after the content of every source file that imports from here, and after numba itself.
+named after the content of every source file that can hold a kernel or a constant of one, and
+after numba itself.
 """
 
 import hashlib
@@ -19,8 +20,9 @@ from numba.np.ufunc.parallel import _launch_threads
 
 ROOT = Path(__file__).parent.parent
 _sources = sorted(p for d in ("formats", "simulator/kernels") for p in (ROOT / d).rglob("*.py"))
-_kernels = [text for p in _sources if b"jit import" in (text := p.read_bytes())]
-_digest = hashlib.sha256(b"".join([numba.__version__.encode(), *_kernels]))
+_digest = hashlib.sha256(numba.__version__.encode())
+for _source in _sources:
+    _digest.update(_source.read_bytes())
 _home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
 _config: Any = numba.config  # pyright: ignore[reportPrivateImportUsage]
 _config.CACHE_DIR = str(_home / "tapeout" / _digest.hexdigest()[:12])
@@ -32,7 +34,10 @@ intrinsic: Callable[..., Any] = _numba_intrinsic
 #: contraction of a*b+c into a fused multiply-add, no flush of subnormals.
 jit: Callable[..., Any] = numba.njit(cache=True)
 
-#: The same, with `prange` loops spread over the threads of `set_threads`.
+#: A scalar helper of kernels, always inlined: LLVM vectorises no loop that still has a call.
+scalar_jit: Callable[..., Any] = numba.njit(cache=True, forceinline=True)
+
+#: As `jit`, with `prange` loops spread over the threads of `set_threads`.
 parallel_jit: Callable[..., Any] = numba.njit(cache=True, parallel=True)
 
 

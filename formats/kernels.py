@@ -9,7 +9,7 @@ on the data; the loops vectorise.
 
 import numpy as np
 
-from .jit import bits_float, float_bits, jit
+from .jit import bits_float, float_bits, scalar_jit
 from .rounding import Mode
 
 NEAREST_EVEN, NEAREST_AWAY = int(Mode.NEAREST_EVEN), int(Mode.NEAREST_AWAY)
@@ -24,7 +24,7 @@ _ABS = np.int64((1 << 63) - 1)
 _ONE = np.int64(1)
 
 
-@jit
+@scalar_jit
 def power_of_two(t):  # type: ignore[no-untyped-def]
     """2^t as float64 for -1074 <= t <= 1023."""
     normal = (t + 1023) << 52
@@ -32,13 +32,13 @@ def power_of_two(t):  # type: ignore[no-untyped-def]
     return bits_float(normal if t >= -1022 else subnormal)
 
 
-@jit
+@scalar_jit
 def shifted(bits, places):  # type: ignore[no-untyped-def]
     """floor(bits * 2^-places) for 0 <= bits < 2^54; `places` may be negative or huge."""
     return (bits << max(-places, 0)) if places < 0 else bits >> min(places, 63)
 
 
-@jit
+@scalar_jit
 def carry(kept, rest, s, mode, negative, k, r):  # type: ignore[no-untyped-def]
     """1 if the magnitude kept + rest * 2^-s goes up to kept + 1, else 0; s >= 1.
 
@@ -65,7 +65,7 @@ def carry(kept, rest, s, mode, negative, k, r):  # type: ignore[no-untyped-def]
     return (_nearest_even_shift(rest, s - k) + r) >> k
 
 
-@jit
+@scalar_jit
 def _nearest_even_shift(bits, places):  # type: ignore[no-untyped-def]
     """bits * 2^-places to the nearest integer, ties to even."""
     kept = shifted(bits, places)
@@ -76,7 +76,7 @@ def _nearest_even_shift(bits, places):  # type: ignore[no-untyped-def]
     return kept + np.int64((rest > half) | ((rest == half) & ((kept & 1) == 1)))
 
 
-@jit
+@scalar_jit
 def round_finite(x, grid, mode, k, r):  # type: ignore[no-untyped-def]
     """Finite x on the grid of unbounded exponent: |result| may exceed `grid.largest`."""
     bits = float_bits(x)
@@ -97,7 +97,7 @@ def round_finite(x, grid, mode, k, r):  # type: ignore[no-untyped-def]
     return -value if negative else value
 
 
-@jit
+@scalar_jit
 def round_simple(x, grid, nearest):  # type: ignore[no-untyped-def]
     """`round_finite` for nearest-even (`nearest`) and toward zero, in straight-line code.
 
@@ -116,7 +116,7 @@ def round_simple(x, grid, nearest):  # type: ignore[no-untyped-def]
     return above if np.abs(x) >= power_of_two(grid.min_exponent) else below
 
 
-@jit
+@scalar_jit
 def round_random(x, grid, k, r):  # type: ignore[no-untyped-def]
     """`round_finite` for the rule srff, in straight-line code, on a `simple` grid."""
     bits = float_bits(x)
@@ -134,13 +134,13 @@ def round_random(x, grid, k, r):  # type: ignore[no-untyped-def]
     return above if np.abs(x) >= power_of_two(grid.min_exponent) else below
 
 
-@jit
+@scalar_jit
 def simple(grid):  # type: ignore[no-untyped-def]
     """Whether the straight-line roundings hold: the quantum and its inverse are normal float64."""
     return grid.has_zero and grid.min_exponent - grid.subnormal_fraction_bits > -1022
 
 
-@jit
+@scalar_jit
 def bound_simple(x, value, grid, overflow):  # type: ignore[no-untyped-def]
     """`bound` for nearest-even and stochastic rounding without WRAP, in straight-line code."""
     limit = grid.largest if x > 0.0 else grid.lowest
@@ -150,7 +150,7 @@ def bound_simple(x, value, grid, overflow):  # type: ignore[no-untyped-def]
     return x if np.isnan(x) else value
 
 
-@jit
+@scalar_jit
 def bound(value, grid, mode, overflow):  # type: ignore[no-untyped-def]
     """A rounded value inside the range of its format, after the overflow policy."""
     if grid.lowest <= value <= grid.largest:
@@ -175,7 +175,7 @@ def bound(value, grid, mode, overflow):  # type: ignore[no-untyped-def]
     return np.inf if value > 0.0 else -np.inf
 
 
-@jit
+@scalar_jit
 def _wrap(value, grid):  # type: ignore[no-untyped-def]
     """An integer modulo the number of codes, into lowest .. largest; fmod is exact."""
     span = grid.largest - grid.lowest + 1.0
@@ -187,7 +187,7 @@ def _wrap(value, grid):  # type: ignore[no-untyped-def]
     return rest
 
 
-@jit
+@scalar_jit
 def round_value(x, grid, mode, overflow, k, r):  # type: ignore[no-untyped-def]
     """x rounded to the format: the one place where a real number becomes a value."""
     if np.isnan(x):

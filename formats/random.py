@@ -11,7 +11,7 @@ so any element can be drawn alone, in any order, by any number of threads, and o
 
 import numpy as np
 
-from .jit import jit
+from .jit import jit, scalar_jit
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
@@ -21,7 +21,7 @@ _32 = np.uint64(32)
 Words = tuple[np.uint32, np.uint32, np.uint32, np.uint32]
 
 
-@jit
+@scalar_jit
 def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     """Four uint32 words from a counter of four and a key of two uint32 words."""
     for _ in range(10):
@@ -34,24 +34,6 @@ def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
         k0 = np.uint32(k0 + _W0)
         k1 = np.uint32(k1 + _W1)
     return c0, c1, c2, c3
-
-
-@jit
-def random_word(seed, stream, index):  # type: ignore[no-untyped-def]
-    """The 32-bit word of element `index` of `stream` under `seed`; all uint64."""
-    block = index >> np.uint64(2)
-    lane = index & np.uint64(3)
-    w0, w1, w2, w3 = philox(
-        np.uint32(block & _LOW),
-        np.uint32(block >> _32),
-        np.uint32(stream & _LOW),
-        np.uint32(stream >> _32),
-        np.uint32(seed & _LOW),
-        np.uint32(seed >> _32),
-    )
-    low = w1 if lane & np.uint64(1) else w0
-    high = w3 if lane & np.uint64(1) else w2
-    return high if lane & np.uint64(2) else low
 
 
 @jit
@@ -81,7 +63,7 @@ def philox_reference(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[in
 
 
 def random_word_reference(seed: int, stream: int, index: int) -> int:
-    """The exact twin of `random_word`."""
+    """One word of `fill_words`, exactly."""
     block, lane = divmod(index, 4)
     counter = (block % 2**32, block >> 32, stream % 2**32, stream >> 32)
     return philox_reference(counter, (seed % 2**32, seed >> 32))[lane]

@@ -166,7 +166,9 @@ class DotUnit:
         x, y = self._array(a, "A", self.a, check), self._array(b, "B", self.b, check)
         if c is None:
             return x, y, None
-        return x, y, self._array(c, "C", self.accumulator, check).astype(np.float64)
+        start = self._array(c, "C", self.accumulator, check)
+        with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+            return x, y, start.astype(np.float64)
 
     def _array(self, x: Any, what: str, fmt: ArithmeticFormat, check: bool) -> NDArray[Any]:
         array = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)

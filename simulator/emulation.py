@@ -152,7 +152,7 @@ class _Emulation(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _unknown(self, func: Op, args: Any, kwargs: Any) -> Any:
         """Exact if no floating-point tensor is involved; a composition if PyTorch has one."""
         leaves = tree_leaves((args, kwargs))
-        if not any(isinstance(x, torch.Tensor) and x.is_floating_point() for x in leaves):
+        if not any(_real(x) for x in leaves):
             self.trace.cover("moved", base_name(func))
             return func(*args, **kwargs)
         with self:
@@ -213,15 +213,20 @@ class _Emulation(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _foreach(self, func: Op, args: Any, kwargs: Any) -> Any:
         """A list operation: the same operation on each tensor in turn."""
-        single = getattr(torch.ops.aten, func._schema.name.removeprefix("aten::_foreach_"))
-        lists = [list(a) if isinstance(a, (list, tuple)) else None for a in args]
-        size = max(len(a) for a in lists if a is not None)
+        name = func._schema.name.removeprefix("aten::_foreach_")
+        single = getattr(torch.ops.aten, name)
+        if name.startswith(("addcmul", "addcdiv")) and len(args) == 4:
+            args, kwargs = args[:3], {"value": args[3]}  # a keyword in the single form
+        elif name.startswith(("addcmul", "addcdiv")) and "scalars" in kwargs:
+            kwargs = {"value": kwargs["scalars"]}
+
+        def at(value: Any, i: int) -> Any:
+            return value[i] if isinstance(value, list | tuple) else value
+
         with self:
             done = [
-                single(
-                    *(a if x is None else x[i] for a, x in zip(args, lists, strict=True)), **kwargs
-                )
-                for i in range(size)
+                single(*(at(a, i) for a in args), **{k: at(v, i) for k, v in kwargs.items()})
+                for i in range(len(args[0]))
             ]
         return None if func._schema.is_mutable else done
 
@@ -258,7 +263,7 @@ def _emulated(args: Any) -> bool:
     """Whether the operation works on float32, the vector unit's format."""
     for x in args:
         if isinstance(x, torch.Tensor):
-            if x.is_floating_point():
+            if x.is_floating_point() or x.is_complex():
                 return x.dtype == torch.float32
         elif isinstance(x, (list, tuple)) and x and isinstance(x[0], torch.Tensor):
             return _emulated(x)
@@ -266,7 +271,11 @@ def _emulated(args: Any) -> bool:
 
 
 def _integral(args: Any) -> bool:
-    return all(not x.is_floating_point() for x in args if isinstance(x, torch.Tensor))
+    return not any(_real(x) for x in args)
+
+
+def _real(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and (x.is_floating_point() or x.is_complex())
 
 
 def _covered(func: Op, args: Any) -> str:
@@ -274,5 +283,6 @@ def _covered(func: Op, args: Any) -> str:
     name = base_name(func)
     if _emulated(args):
         return name
-    dtype = next(x.dtype for x in args if isinstance(x, torch.Tensor) and x.is_floating_point())
+    leaves = tree_leaves(args)
+    dtype = next(x.dtype for x in leaves if _real(x))
     return f"{name} ({str(dtype).removeprefix('torch.')})"

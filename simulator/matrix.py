@@ -104,8 +104,8 @@ class MatrixWork:
         unit = self._units.get((a, b))
         if unit is None:
             row = matrix_row(self.chip, self.recipe, a, b)
-            formats = (self.recipe.operand(role).format for role in (a, b))
-            unit = row.unit(*formats, f"{self.chip.name}, {row.instruction}")
+            left, right = (self.recipe.operand(role).format for role in (a, b))
+            unit = row.unit(left, right, f"{self.chip.name}, {row.instruction}")
             self._units[a, b] = unit
         return unit
 
@@ -120,6 +120,8 @@ class MatrixWork:
                 f"{product.module or 'a product'}: {x.dtype} operands: matrix products are "
                 "emulated for float32, bfloat16 and float16 tensors; convert with .float()"
             )
+        if x.device.type != "cpu":
+            raise InputError(f"tensor on {x.device}: emulation runs on the CPU; use model.cpu()")
         values = np.ascontiguousarray(x.detach().float().numpy())
         if row.format == "float32":
             return values, None

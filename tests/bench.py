@@ -7,6 +7,7 @@ operation needs at least: a copy for a conversion, torch.mm in float32 for a pro
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ UNITS = [
 
 def ratio(ours: Callable[[], Any], floor: Callable[[], Any]) -> tuple[float, float]:
     """Median of time(ours) / time(floor) over pairs in turn, and the median time of ours."""
-    ours(), floor()
+    ours()
+    floor()
     pairs = [(_seconds(ours), _seconds(floor)) for _ in range(PAIRS)]
     return statistics.median(a / b for a, b in pairs), statistics.median(a for a, _ in pairs)
 
@@ -74,10 +76,8 @@ def products(table: Table) -> None:
             quantize(rng.standard_normal((512, 512)).astype(np.float32), unit.a) for _ in range(2)
         )
         ta, tb = torch.from_numpy(a), torch.from_numpy(b)
-        times, seconds = ratio(
-            lambda unit=unit, a=a, b=b: unit.matmul(a, b, check=False),
-            lambda ta=ta, tb=tb: ta @ tb,
-        )
+        product = partial(unit.matmul, a, b, check=False)
+        times, seconds = ratio(product, partial(torch.mm, ta, tb))
         name = f"{chip} {fmt} {instruction or ''}".strip()
         table.add_row(name, "torch.mm", f"{times:.1f}", f"{512**3 / seconds / 1e6:,.0f} M MAC/s")
 

@@ -13,7 +13,7 @@ accumulators with nearest-even and a fused multiply-add use the native instructi
 
 import numpy as np
 
-from ...formats.jit import bits_float, float_bits, fma, jit, parallel_jit, prange
+from ...formats.jit import bits_float, float_bits, fma, jit, parallel_jit, prange, scalar_jit
 from ...formats.kernels import INFINITY, bound, round_finite, round_random, round_simple
 from ...formats.random import philox
 
@@ -22,7 +22,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 
 
-@jit
+@scalar_jit
 def to_odd_sum(x, y):  # type: ignore[no-untyped-def]
     """x + y in float64, rounded to odd; infinities and NaN as in x + y."""
     s = x + y
@@ -34,7 +34,7 @@ def to_odd_sum(x, y):  # type: ignore[no-untyped-def]
     return bits_float(bits + step) if inexact else s
 
 
-@jit
+@scalar_jit
 def round_step(s, grid, mode, flush, k, r):  # type: ignore[no-untyped-def]
     """A to-odd sum in the accumulator's format; overflow as IEEE; below `flush` a signed zero."""
     if not np.abs(s) < np.inf:
@@ -43,7 +43,7 @@ def round_step(s, grid, mode, flush, k, r):  # type: ignore[no-untyped-def]
     return np.copysign(0.0, value) if np.abs(value) < flush else value
 
 
-@jit
+@scalar_jit
 def _product(x, y, grid, fused):  # type: ignore[no-untyped-def]
     """x * y exactly, or rounded to the accumulator's format if the unit does not fuse."""
     p = x * y

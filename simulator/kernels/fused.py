@@ -21,7 +21,7 @@ comparisons that its arrays do not overlap.
 
 import numpy as np
 
-from ...formats.jit import bits_float, float_bits, jit, parallel_jit, prange
+from ...formats.jit import bits_float, float_bits, jit, parallel_jit, prange, scalar_jit
 from ...formats.kernels import power_of_two, round_simple
 
 #: Exponent of a zero operand: low enough that no sum with it is the largest.
@@ -30,7 +30,7 @@ ZERO_EXPONENT = -8192
 _TILE = 256
 
 
-@jit
+@scalar_jit
 def exponent(x, min_exponent):  # type: ignore[no-untyped-def]
     """floor(log2 |x|), subnormals at `min_exponent`, zero at ZERO_EXPONENT; x float64."""
     e = max(((float_bits(x) >> 52) & 2047) - 1023, min_exponent)
@@ -97,14 +97,14 @@ def _add_wide(total, scale, x0, x1, x2, x3, r0, r1, r2, r3, width):  # type: ign
         ) + (np.trunc(x2 * np.float64(r2[j]) * u) + np.trunc(x3 * np.float64(r3[j]) * u))
 
 
-@jit
+@scalar_jit
 def _aligned(total, c, emax, fraction_bits):  # type: ignore[no-untyped-def]
     """The exact sum of the aligned products and the aligned c, back on its scale."""
     total += np.trunc(c * power_of_two(fraction_bits - emax))
     return total * power_of_two(emax - fraction_bits)
 
 
-@jit
+@scalar_jit
 def _overflowed(value, grid):  # type: ignore[no-untyped-def]
     value = np.copysign(np.inf, value) if np.abs(value) > grid.largest else value
     return 0.0 if value == 0.0 else value
