@@ -11,6 +11,8 @@ _IEEE = "IEEE 754-2019"
 _OFP8 = "OCP 8-bit Floating Point Specification (OFP8) rev. 1.0"
 _MX = "OCP Microscaling Formats (MX) v1.0"
 _FNUZ = "arXiv 2206.02915 (Noune et al.)"
+_IEEE_LIKE = "IEEE 754-2019 interchange rules at 8 bits, as in ml_dtypes"
+_B11 = "Sun et al., HFP8, NeurIPS 2019; specials as in ml_dtypes"
 _TF32 = "NVIDIA A100 Tensor Core GPU Architecture whitepaper (2020)"
 _BF16 = "Intel, BFLOAT16 Hardware Numerics Definition (2018)"
 
@@ -27,6 +29,10 @@ _FLOATS = (
     FloatFormat("float8_e4m3fn", 4, 3, infinity=False, nan="all_ones", source=_OFP8,
                 published=(448.0, 2.0**-6, 2.0**-9)),
     FloatFormat("float8_e5m2", 5, 2, source=_OFP8, published=(57344.0, 2.0**-14, 2.0**-16)),
+    FloatFormat("float8_e4m3", 4, 3, source=_IEEE_LIKE, published=(240.0, 2.0**-6, 2.0**-9)),
+    FloatFormat("float8_e3m4", 3, 4, source=_IEEE_LIKE, published=(15.5, 2.0**-2, 2.0**-6)),
+    FloatFormat("float8_e4m3b11fnuz", 4, 3, 11, infinity=False, nan="negative_zero",
+                source=_B11, published=(30.0, 2.0**-10, 2.0**-13)),
     FloatFormat("float8_e4m3fnuz", 4, 3, 8, infinity=False, nan="negative_zero", source=_FNUZ,
                 published=(240.0, 2.0**-7, 2.0**-10)),
     FloatFormat("float8_e5m2fnuz", 5, 2, 16, infinity=False, nan="negative_zero", source=_FNUZ,

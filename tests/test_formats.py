@@ -24,6 +24,7 @@ SMALL = [n for n in [*ARITHMETIC, "e3m4", "e5m10", "e4m3fnuz", "e2m2fn", "int6",
 ML_DTYPES = {
     name: getattr(ml_dtypes, name)
     for name in (
+        "float8_e4m3", "float8_e3m4", "float8_e4m3b11fnuz",
         "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz",
         "float8_e8m0fnu", "float6_e3m2fn", "float6_e2m3fn", "float4_e2m1fn",
     )
@@ -78,7 +79,7 @@ def their_cast(x: np.ndarray, name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("source", ["bfloat16", "float16"])
 @pytest.mark.parametrize(
-    "name", ["float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"]
+    "name", [n for n in ML_DTYPES if n.startswith("float8") and n != "float8_e8m0fnu"]
 )
 def test_nearest_even_equals_ml_dtypes_on_every_16_bit_pattern(name: str, source: str) -> None:
     x = every_half()[source]
@@ -152,7 +153,7 @@ def test_overflow_policies() -> None:
     ("call", "words"),
     [
         (lambda: quantize(1.0, "e4m4m4"), ['"e4m4m4"', "float8_e4m3fn", "eXmY"]),
-        (lambda: quantize(1.0, "float8_e4m3"), ["did you mean"]),
+        (lambda: quantize(1.0, "float8_e4m4"), ["did you mean"]),
         (lambda: quantize(1.0, "e4m3", rounding="nearest"), ['"nearest"', "nearest_even"]),
         (lambda: quantize(1.0, "e4m3", overflow="clip"), ['"clip"', "saturate"]),
         (lambda: quantize(np.arange(3), "e4m3"), ["int64", "float32, float64"]),
