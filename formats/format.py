@@ -174,6 +174,10 @@ Format = FloatFormat | IntegerFormat | CodebookFormat
 ArithmeticFormat = FloatFormat | IntegerFormat
 
 
+#: The format of float32 arrays and tensors.
+FLOAT32 = FloatFormat("float32", 8, 23)
+
+
 def fits(fmt: ArithmeticFormat, container: FloatFormat) -> bool:
     """Whether every value of `fmt` is a value of the float format `container`."""
     grid, room = fmt.grid, container.grid

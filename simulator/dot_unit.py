@@ -13,7 +13,7 @@ from ..formats import InputError, quantize
 from ..formats.format import ArithmeticFormat, FloatFormat, IntegerFormat
 from ..formats.jit import start_threads
 from .execution import RUN, Place, add
-from .order import Chain, Exact, Fused, Integer
+from .order import MAX_EXPONENT_BITS, MAX_PRECISION, Chain, Exact, Fused, Integer
 from .reference_unit import ReferenceUnit
 
 Order = Chain | Fused | Exact | Integer
@@ -52,6 +52,7 @@ class DotUnit:
             )
         if isinstance(self.order, Fused | Chain) and any(integers):
             raise InputError(f"{self.name}: integer operands need order = integer or exact")
+        self._check_widths()
         if sorted(self.k_order) != list(range(len(self.k_order))):
             raise InputError(
                 f"{self.name}: k_order is not a permutation of 0 to {len(self.k_order) - 1}"
@@ -63,6 +64,20 @@ class DotUnit:
             raise InputError(
                 f"{self.name}: promote_every = {self.promote_every} is not a multiple of {group}"
             )
+
+    def _check_widths(self) -> None:
+        """Refuse operands whose products float64 does not hold, but for native float64 chains."""
+        if self.order.accumulator == "float64":
+            return
+        for fmt in (self.a, self.b):
+            wide = isinstance(fmt, FloatFormat) and (
+                fmt.precision > MAX_PRECISION or fmt.exponent_bits > MAX_EXPONENT_BITS
+            )
+            if wide:
+                raise InputError(
+                    f"{self.name}: operands of {fmt.name} need a float64 accumulator; others take "
+                    f"at most {MAX_PRECISION} significand and {MAX_EXPONENT_BITS} exponent bits"
+                )
 
     @property
     def _bits(self) -> int:

@@ -14,7 +14,9 @@ from ..formats.errors import InputError, choice
 from ..formats.rounding import get_rounding
 from .tables import Row
 
+#: Operands and accumulators within these have exact products and sums to odd in float64.
 MAX_PRECISION = 26
+MAX_EXPONENT_BITS = 8
 
 
 class Order(Row):
@@ -37,6 +39,11 @@ class Order(Row):
             raise InputError(
                 f"accumulator = {self.accumulator!r} has no infinity to overflow to; use an "
                 "IEEE-like eXmY of the same widths"
+            )
+        if fmt.exponent_bits > MAX_EXPONENT_BITS and fmt.name != "float64":
+            raise InputError(
+                f"accumulator = {self.accumulator!r}: at most {MAX_EXPONENT_BITS} exponent bits, "
+                "or float64 as it is"
             )
         return fmt
 
@@ -125,6 +132,10 @@ class Fused(Rounded):
     @model_validator(mode="after")
     def _exact_in_float64(self) -> "Fused":
         width = self.fraction_bits + 2 + (self.block + 1).bit_length()
+        if self.result.precision > MAX_PRECISION:
+            raise InputError(
+                f"accumulator = {self.accumulator!r}: at most {MAX_PRECISION} significand bits"
+            )
         if width > 53:
             raise InputError(
                 f"fraction_bits = {self.fraction_bits} with block = {self.block}: the sum needs "
@@ -148,8 +159,10 @@ class Exact(Rounded):
 
     @model_validator(mode="after")
     def _deterministic(self) -> "Exact":
-        if self.random_bits or self.result.precision > 51:
-            raise InputError("an exact order rounds once, to at most 51 bits, not stochastically")
+        if self.random_bits or self.result.precision > MAX_PRECISION:
+            raise InputError(
+                f"an exact order rounds once, to at most {MAX_PRECISION} bits, not stochastically"
+            )
         return self
 
     def describe(self) -> str:

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..formats import FloatFormat, Rounding, Stochastic
 from ..formats.errors import InputError, choice
-from ..formats.format import ArithmeticFormat
+from ..formats.format import FLOAT32, ArithmeticFormat, fits
 from ..formats.rounding import get_overflow, get_rounding
 from .chip import Chip
 from .tables import Row, checked, read_toml
@@ -50,8 +50,8 @@ class Operand(Row):
         integer = not isinstance(self.fmt, FloatFormat)
         if integer and (self.scaling == "none" or policy != "saturate"):
             raise InputError(f'{self.format} needs a scaling and overflow = "saturate"')
-        if not integer and self.fmt.precision > 24:
-            raise InputError(f"{self.format}: operands have at most 24 significand bits")
+        if not fits(self.fmt, FLOAT32):
+            raise InputError(f"{self.format}: float32 cannot hold every value of this operand")
         return self
 
     @property
@@ -73,8 +73,8 @@ class Outputs(Row):
     @classmethod
     def _known(cls, name: str) -> str:
         fmt = arithmetic_format(name)
-        if not isinstance(fmt, FloatFormat) or fmt.precision > 24:
-            raise InputError(f"{name} is not a floating-point format of at most 24 bits")
+        if not isinstance(fmt, FloatFormat) or not fits(fmt, FLOAT32) or not fmt.infinity:
+            raise InputError(f"{name} is not a float format with infinity that float32 holds")
         return fmt.name
 
 

@@ -185,6 +185,24 @@ def test_stochastic_accumulator_is_unbiased_where_nearest_even_stalls() -> None:
 
 
 @pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: design("e8m30", chain(accumulator="float32")), ["e8m30", "26 significand"]),
+        (lambda: design("e11m8", exact(accumulator="float32")), ["e11m8", "8 exponent"]),
+        (lambda: design("e4m3", chain(accumulator="e9m5")), ["e9m5", "float64"]),
+        (lambda: design("e4m3", chain(accumulator="e8m40")), ["e8m40", "float64"]),
+        (lambda: design("int8", chain(accumulator="float32")), ["integer operands"]),
+        (lambda: design("e4m3", fused(4, 8, -9, "bfloat16"), k_order=(0, 2)), ["permutation"]),
+        (lambda: chain(accumulator="float32", rounding="stochastic"), ["random_bits"]),
+    ],
+)
+def test_units_that_could_not_be_exact_are_refused(build, words) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError) as refusal:
+        build().accumulator  # noqa: B018
+    assert all(word in str(refusal.value) for word in words), str(refusal.value)
+
+
+@pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda u: u.matmul(np.array([[0.3]]), np.ones((1, 1))), ["0.3", "float8_e4m3fn"]),

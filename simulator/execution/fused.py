@@ -54,7 +54,13 @@ def _min_exponent(fmt: ArithmeticFormat) -> int:
 
 
 def _narrow(order: Fused, formats: Formats) -> bool:
-    """8-bit floats: exact products in float32, aligned sums in int32 (see the kernel's proof)."""
+    """Whether products are exact in float32 and aligned sums fit int32 (the kernel's proof)."""
     width = order.fraction_bits + 2 + (order.block + 1).bit_length()
-    small = all(isinstance(f, FloatFormat) and f.bits <= 8 and f.signed for f in formats)
-    return small and width <= 31
+    return width <= 31 and all(_short(f) for f in formats)
+
+
+def _short(fmt: ArithmeticFormat) -> bool:
+    """At most half of float32's significand, exponents within -31 to 32: fp8, fp16, not bf16."""
+    if not isinstance(fmt, FloatFormat) or fmt.precision > 12:
+        return False
+    return fmt.min_exponent >= -31 and fmt.max_exponent <= 32

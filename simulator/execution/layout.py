@@ -7,13 +7,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...formats.format import ArithmeticFormat, FloatFormat, fits
+from ...formats.format import FLOAT32, ArithmeticFormat, fits
 
 #: Operands (B, M, K) and (B, K, N); sums (B, M, N).
 Matrix = NDArray[Any]
 Sums = NDArray[np.float64]
 Formats = tuple[ArithmeticFormat, ArithmeticFormat]
-_FLOAT32 = FloatFormat("float32", 8, 23)
 
 
 class Place(NamedTuple):
@@ -29,7 +28,7 @@ def plain(x: Matrix, formats: Formats | None = None) -> Matrix:
     """x contiguous and writable, in float32 if that holds both formats: one compilation for all."""
     dtype = None
     if formats is not None:
-        dtype = np.float32 if all(fits(f, _FLOAT32) for f in formats) else np.float64
+        dtype = np.float32 if all(fits(f, FLOAT32) for f in formats) else np.float64
     return np.require(x, dtype, ["C", "W"])
 
 

@@ -8,9 +8,9 @@ One block of L products and an addend c, as in `simulator.reference.fused_block`
 
 Why the arithmetic below is exact. `wide`: a product of two operands of at most 26 significand
 bits is exact in float64, scaling by a power of two is exact, and S is an integer below
-2^(F + 2) (L + 1) < 2^53. `narrow` (8-bit floats): a product has at most 24 bits, so it is exact
-in float32; the conversion to int32 truncates toward zero, which is the alignment step itself;
-S < 2^31.
+2^(F + 2) (L + 1) < 2^53. `narrow` (operands of at most 12 significand bits and exponents within
+-31 to 32, such as fp8 and fp16): a product is exact in float32; the conversion to int32 truncates
+toward zero, which is the alignment step itself; S < 2^31.
 
 Cost a product: 3 integer and 4 floating vector operations (exponents: load, add, maximum;
 significands: multiply, scale, truncate, add) and 6 or 8 bytes from cache. Columns are the vector
