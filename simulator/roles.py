@@ -4,9 +4,9 @@ Forward, an operand that shares storage with a parameter is a weight, any other 
 Backward, a product multiplies a gradient with an operand that the forward pass multiplied: an
 operand with a parameter's storage is a weight, one with a storage seen in a forward product is an
 activation, any other is the gradient. gradient x weight is dgrad; activation x gradient is wgrad
-if the activation once met a weight, else (attention) dgrad. Inside `optimizer.step()` all are
-optimizer operands. Recomputation under checkpointing runs with gradients enabled, which tells it
-from the backward pass proper.
+if the activation once met a weight, else (attention) dgrad. Inside `optimizer.step()`, but not in
+a closure that it calls, all are optimizer operands. Recomputation under checkpointing runs with
+gradients enabled, which tells it from the backward pass proper.
 """
 
 from collections.abc import Callable
@@ -86,7 +86,7 @@ class Roles:
 
     def product(self, a: torch.Tensor, b: torch.Tensor) -> Product:
         """The roles of a @ b, in the phase that the run is in."""
-        if self.optimizing:
+        if self.optimizing and not _differentiating():
             return Product("optimizer", "optimizer", "optimizer", ("optimizer", "optimizer"), "")
         return self._backward(a, b) if in_backward() else self._forward(a, b)
 
@@ -199,6 +199,11 @@ class Roles:
 def _product(gemm: str, names: list[str], layer: bool, module: str) -> Product:
     a, b = names
     return Product(gemm, *((a, b) if layer else ("attention", "attention")), (a, b), module)
+
+
+def _differentiating() -> bool:
+    """Whether a closure runs forward or backward inside of `optimizer.step()`."""
+    return torch.is_grad_enabled() or torch._C._current_graph_task_id() != -1
 
 
 def recomputing() -> bool:

@@ -227,6 +227,22 @@ def test_products_inside_an_optimizer_step_are_the_optimizers() -> None:
     assert rows and {r["gemm"] for r in rows} == {"optimizer"}
 
 
+def test_a_closure_inside_an_optimizer_step_has_its_own_roles() -> None:
+    layer = nn.Linear(8, 8)
+    opt = torch.optim.LBFGS(layer.parameters(), max_iter=2)
+
+    def closure() -> torch.Tensor:
+        opt.zero_grad()
+        loss: torch.Tensor = layer(random(4, 8)).square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    with emulate(H100, load_recipe("bf16"), model=layer) as trace:
+        opt.step(closure)  # type: ignore[no-untyped-call]
+    gemms = Counter(r["gemm"] for r in trace.take() if r["operand"] == "output")
+    assert set(gemms) == {"fprop", "wgrad", "optimizer"}
+
+
 def test_trace_counts_what_was_planted() -> None:
     layer = nn.Linear(4, 1, bias=False)
     with torch.no_grad():
