@@ -10,7 +10,7 @@ STAMP := $(VENV)/installed
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
 
-demo: $(STAMP)  ## run the quickstart study (two cores, under 8 minutes) and write its report
+demo: $(STAMP)  ## run the quickstart study (about four minutes on two cores) and write its report
 	$(BIN)/tapeout run quickstart
 
 test: $(STAMP)  ## all tests but the nightly sweeps, under 8 minutes on two cores
