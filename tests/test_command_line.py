@@ -171,7 +171,14 @@ def test_interrupted_run_says_so_and_continues(write_tiny: WriteTiny, tmp_path: 
     changes = (("steps = 5", "steps = 4000"), ("checkpoint_every = 2", "checkpoint_every = 10"))
     path, out = write_tiny(tmp_path, *changes), tmp_path / "runs"
     command = [sys.executable, "-m", "tapeout", "run", str(path), "--out", str(out), "--jobs", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts background jobs with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     deadline = time.monotonic() + 240
     while not list(out.rglob("checkpoint.safetensors")) and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr and process.stderr.read()
