@@ -18,8 +18,6 @@ _W0, _W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 
-Words = tuple[np.uint32, np.uint32, np.uint32, np.uint32]
-
 
 @scalar_jit
 def philox(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]

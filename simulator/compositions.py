@@ -1,7 +1,7 @@
 """Composite operations, step by step: each line is one operation of the vector unit.
 
-What is not here is taken apart by PyTorch's own decompositions, which for these either keep
-hidden float64 steps or are more than the operation needs.
+What is not here is taken apart by PyTorch's own decompositions. For these they end in a primitive
+that does a whole variance at once, or leave the order of the steps to PyTorch's version.
 """
 
 import math

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 
@@ -12,7 +13,9 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 def test_python_of_the_readme_runs() -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
-    exec(compile(code, "README.md", "exec"), {})
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["d"].shape == (16, 8) and names["model"][0].weight.grad is not None
 
 
 def test_commands_of_the_readme_exist() -> None:

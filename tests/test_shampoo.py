@@ -16,15 +16,6 @@ from tapeout.formats.codebook import LINEAR2_4BIT
 from tapeout.formats.errors import InputError
 from tapeout.optimizers import NonFiniteGradientError, Shampoo4bit
 from tapeout.optimizers.codec import RowCodec
-from tapeout.optimizers.preconditioner import (
-    Method,
-    accumulate,
-    begin_side,
-    renew_root,
-    ridged_cholesky,
-    statistics,
-)
-from tapeout.optimizers.roots import inverse_fourth_root, largest_eigenvalue
 from tapeout.optimizers.shampoo import chunks
 
 Array = NDArray[Any]
@@ -311,95 +302,6 @@ def test_grafting_keeps_the_norm_and_the_root_waits_for_its_step() -> None:
         moved = before - p.detach()
         torch.testing.assert_close(moved.norm(), p.grad.norm(), rtol=1e-5, atol=0.0)
         assert torch.allclose(moved, p.grad, atol=1e-5) == (step < 3)
-
-
-def method(**options: Any) -> Method:
-    constants = dict(
-        codec=CODEC, beta=0.9, error_beta=0.95, eps=1e-6, separate_scales=False,
-        relative_ridge=False, newton_cap=10, ridge_attempts=6, min_elements=4096,
-    )  # fmt: skip
-    return Method(**(constants | options))  # type: ignore[arg-type]
-
-
-def test_ridge_grows_tenfold_until_the_factor_exists() -> None:
-    a = torch.diag(torch.tensor([1.0, 1.0, -5e-4]))
-    factor = ridged_cholesky(a, method())
-    assert factor is not None
-    torch.testing.assert_close(factor @ factor.T, a + 1e-3 * torch.eye(3))
-    assert ridged_cholesky(a, method(ridge_attempts=2)) is None
-    relative = ridged_cholesky(100 * a, method(relative_ridge=True))
-    assert relative is not None
-    torch.testing.assert_close(relative @ relative.T, 100 * a + 0.1 * torch.eye(3))
-
-
-@pytest.mark.parametrize("order", [20, 64])
-def test_a_failed_factor_or_root_keeps_the_one_before(order: int) -> None:
-    side, how = begin_side(order, method(), torch.device("cpu")), method()
-    assert accumulate(side, gradient(order, order) @ gradient(order, order).T, how) is not None
-    before = deepcopy(side)
-    assert accumulate(side, torch.full((order, order), float("inf")), how) is None
-    assert not renew_root(side, torch.zeros(order, order), how)
-    if order == 64:
-        assert accumulate(side, -1e9 * torch.eye(order), how) is None
-    assert_same(side, before)
-
-
-def test_overflowing_statistics_are_counted_and_do_no_harm() -> None:
-    p = parameter(64, 64)
-    optimizer = Shampoo4bit([p], statistics_every=1, roots_every=1)
-    p.grad = gradient(64, 64)
-    optimizer.step()
-    kept = deepcopy([side["factor"] for side in optimizer.state[p]["sides"][0]])
-    p.grad = 1e25 * gradient(64, 64)
-    optimizer.step()
-    assert optimizer.failures() == 2 and bool(torch.isfinite(p).all())
-    assert_same([side["factor"] for side in optimizer.state[p]["sides"][0]], kept)
-
-
-def test_root_of_a_well_conditioned_matrix() -> None:
-    q = torch.linalg.qr(gradient(64, 64).double()).Q
-    eigenvalues = torch.logspace(-2, 0, 64, dtype=torch.float64)
-    root = inverse_fourth_root((q * eigenvalues) @ q.T)
-    torch.testing.assert_close(root, (q * eigenvalues**-0.25) @ q.T, rtol=0, atol=1e-5)
-
-
-def test_the_cap_is_a_floor_under_the_eigenvalues() -> None:
-    """On a zero eigenvalue M stays 0 and X grows by 1 + 1/p each time: X = z^(1/4)·1.25^cap."""
-    for cap in (3, 10):
-        root = inverse_fourth_root(torch.diag(torch.tensor([1.0, 0.0])), cap)
-        assert root is not None
-        assert root[1, 1].item() == pytest.approx(2.5**0.25 * 1.25**cap, rel=1e-5)
-
-
-def test_an_indefinite_matrix_gives_a_finite_root() -> None:
-    root = inverse_fourth_root(torch.diag(torch.tensor([1.0, 0.5, -0.3])))
-    assert root is not None and bool(torch.isfinite(root).all())
-    assert inverse_fourth_root(torch.full((2, 2), float("nan"))) is None
-
-
-def test_power_iteration_finds_the_largest_eigenvalue() -> None:
-    q = torch.linalg.qr(gradient(80, 80).double()).Q
-    eigenvalues = torch.cat([torch.tensor([30.0]), torch.linspace(0, 10, 79)]).double()
-    found = largest_eigenvalue((q * eigenvalues) @ q.T)
-    assert found == pytest.approx(30.0, rel=1e-4) and found <= 30.0 + 1e-9
-    assert largest_eigenvalue(torch.zeros(5, 5)) == 0.0
-
-
-def test_cholesky_codes_keep_the_root_better_than_codes_of_the_matrix() -> None:
-    """The papers' reason for CQ: relative error of A^(−1/4), eigenvalues 1 and 1e-3 half each."""
-    n = 128
-    q = torch.linalg.qr(gradient(n, n).double()).Q
-    eigenvalues = torch.tensor([1.0, 1e-3]).double().repeat_interleave(n // 2)
-    a, exact = (q * eigenvalues) @ q.T, (q * eigenvalues**-0.25) @ q.T
-    side, how = begin_side(n, method(beta=0.0), torch.device("cpu")), method(beta=0.0)
-    accumulate(side, a.float(), how)
-    naive = CODEC.restore_symmetric(CODEC.store_symmetric(a.float()))
-    errors = []
-    for kept in (naive, statistics(side, how)):
-        values, vectors = torch.linalg.eigh(kept.double())
-        root = (vectors * values.abs().clamp(min=1e-6) ** -0.25) @ vectors.T
-        errors.append(((root - exact).norm() / exact.norm()).item())
-    assert errors[1] < 0.5 * errors[0]
 
 
 def trained(params: list[nn.Parameter], optimizer: Shampoo4bit, steps: range) -> None:
