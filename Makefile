@@ -27,7 +27,7 @@ check: dev  ## format, lint, types and the floors
 	$(BIN)/lint-imports
 
 bench: $(STAMP)  ## speed of the kernels as ratios, measured side by side
-	$(BIN)/python tests/bench.py
+	$(BIN)/python -m tapeout.tests.bench
 
 format: $(STAMP)  ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .

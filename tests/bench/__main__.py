@@ -1,0 +1,34 @@
+"""`make bench`: speed as ratios, the two sides of each measured in turns in one process.
+
+Machines are noisy and differ: read the median of the ratios, not a time. The other side is what
+the operation needs at least: a copy for a conversion, torch.mm in float32 for a product.
+"""
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from tapeout.formats.jit import set_threads
+
+from .conversions import conversions
+from .products import products
+from .steps import steps
+from .timing import PAIRS
+
+
+def main() -> None:
+    """Print one table for one thread and one for two."""
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        set_threads(threads)
+        table = Table(title=f"{threads} thread(s), median of {PAIRS} pairs", title_justify="left")
+        for column in ("what", "against", "times", "speed"):
+            table.add_column(column, justify="right" if column in ("times", "speed") else "left")
+        conversions(table)
+        products(table)
+        steps(table)
+        Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Two things timed in turns: machines are noisy, a ratio within one process is not."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+PAIRS = 9
+
+
+def ratio(ours: Callable[[], Any], floor: Callable[[], Any]) -> tuple[float, float]:
+    """Median of time(ours) / time(floor) over pairs in turn, and the median time of ours."""
+    ours()
+    floor()
+    pairs = [(_seconds(ours), _seconds(floor)) for _ in range(PAIRS)]
+    return statistics.median(a / b for a, b in pairs), statistics.median(a for a, _ in pairs)
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
