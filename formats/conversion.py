@@ -1,31 +1,23 @@
 """quantize, encode and decode, for numpy arrays and torch tensors of any shape."""
 
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, TypeVar, cast
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from . import loops
-from .catalog import CATALOG, get_format
+from .arrays import CONTAINERS, Array, T, as_codes, as_floats
+from .catalog import get_format
 from .codebook import CodebookFormat
 from .errors import InputError
-from .format import ArithmeticFormat, FloatFormat, Format, IntegerFormat, fits
-from .jit import start_threads
-from .kernels import OVERFLOW_CODES
-from .reference import nan_code
-from .rounding import AnyRounding, Overflow, get_overflow, get_rounding, kernel_mode
-
-Array = NDArray[Any]
-T = TypeVar("T", Array, torch.Tensor, float)
-
-_CONTAINERS = {
-    np.dtype(np.float32): cast(FloatFormat, CATALOG["float32"]),
-    np.dtype(np.float64): cast(FloatFormat, CATALOG["float64"]),
-}
-_UNSIGNED = ((8, np.uint8), (16, np.uint16), (32, np.uint32), (64, np.uint64))
+from .format import ArithmeticFormat, FloatFormat, Format, fits
+from .grid_conversion import Conversion, decode_grid, encode_grid, quantize_grid
+from .rounding import (
+    AnyRounding,
+    Flush,
+    Overflow,
+    Stochastic,
+    get_flush,
+    get_overflow,
+    get_rounding,
+)
 
 
 def quantize(
@@ -34,6 +26,7 @@ def quantize(
     *,
     rounding: AnyRounding = "nearest_even",
     overflow: str | Overflow = "saturate",
+    flush: str | Flush = "none",
     seed: int = 0,
     stream: int = 0,
     random_bits: Array | None = None,
@@ -41,13 +34,15 @@ def quantize(
     """Each element of x rounded to a value of the format.
 
     Args:
-        x: float32 or float64 array or CPU tensor of any shape, or a number; not changed.
+        x: float64, float32, float16 or bfloat16 array or tensor of any shape, or a number; not
+            changed.
         fmt: a name, an alias, a custom eXmY or intN, or a `Format`.
         rounding: a name of `Rounding`, or `Stochastic(bits=k, rule=...)`.
         overflow: what magnitudes beyond the largest value become, infinity included.
-        seed, stream: select the Philox bits of stochastic rounding; element i in row-major order
+        flush: whether subnormal inputs and results become zeros.
+        seed, stream: select the random bits of stochastic rounding; element i in row-major order
             always gets the same bits.
-        random_bits: integers in 0 .. 2^k - 1 of x's shape, used in place of Philox.
+        random_bits: integers in 0 .. 2^k - 1 of x's shape, used in their place.
 
     Returns:
         Same kind, dtype and shape as x, contiguous, outside of autograd. Rounded once from the
@@ -58,14 +53,14 @@ def quantize(
         InputError: unknown names; a dtype that cannot hold every value of the format; NaN where
             the format has none; an overflow policy that the format cannot express.
     """
-    array, rebuild = _as_numpy(x)
+    array, rebuild, container = as_floats(x)
     row = get_format(fmt)
     if isinstance(row, CodebookFormat):
         return rebuild(row.quantize(array))
-    _check_container(row, array.dtype)
-    out = np.empty(array.shape, array.dtype)
-    _round_into(array, out, row, rounding, overflow, seed, stream, random_bits)
-    return rebuild(out)
+    if not fits(row, container):
+        raise InputError(_too_narrow(row, container))
+    how = _conversion(array, rounding, overflow, flush, seed, stream, random_bits)
+    return rebuild(quantize_grid(array, row, how))
 
 
 def encode(
@@ -74,6 +69,7 @@ def encode(
     *,
     rounding: AnyRounding = "nearest_even",
     overflow: str | Overflow = "saturate",
+    flush: str | Flush = "none",
     seed: int = 0,
     stream: int = 0,
     random_bits: Array | None = None,
@@ -82,14 +78,14 @@ def encode(
 
     Arguments and errors as `quantize`. Integers are two's complement in their low bits.
     """
-    array, rebuild = _as_numpy(x)
+    array, _, _ = as_floats(x)
     row = get_format(fmt)
     if isinstance(row, CodebookFormat):
-        return rebuild(row.encode(array))
-    values = np.empty(array.shape, np.float64)
-    _round_into(array, values, row, rounding, overflow, seed, stream, random_bits)
-    dtype = next(d for width, d in _UNSIGNED if row.bits <= width)
-    return rebuild(_codes(values, row).astype(dtype))
+        codes = row.encode(array)
+    else:
+        how = _conversion(array, rounding, overflow, flush, seed, stream, random_bits)
+        codes = encode_grid(array, row, how)
+    return _like(x, codes)
 
 
 def decode(codes: T, fmt: str | Format) -> T:
@@ -98,7 +94,7 @@ def decode(codes: T, fmt: str | Format) -> T:
     Raises:
         InputError: `codes` is not an unsigned integer array, or holds a code of too many bits.
     """
-    array, rebuild = _as_numpy(codes, integers=True)
+    array, rebuild = as_codes(codes)
     row = get_format(fmt)
     if array.size and int(array.max()) >= 2**row.bits:
         raise InputError(
@@ -106,141 +102,44 @@ def decode(codes: T, fmt: str | Format) -> T:
         )
     if isinstance(row, CodebookFormat):
         return rebuild(row.decode(array))
-    narrow = fits(row, _CONTAINERS[np.dtype(np.float32)])
-    values = _table(row)[array] if row.bits <= 16 else _decoded(array.astype(np.uint64), row)
-    return rebuild(values.astype(np.float32) if narrow else values)
+    return rebuild(decode_grid(array, row))
 
 
-def _as_numpy(x: T, integers: bool = False) -> tuple[Array, Callable[[Array], T]]:
-    """x as a contiguous array, and how to make x's kind out of a result."""
-    rebuild: Callable[[Array], Any] = np.asarray
-    if isinstance(x, torch.Tensor):
-        if x.device.type != "cpu":
-            raise InputError(f"tensor on {x.device}: formats work on the CPU; pass x.cpu()")
-        if x.dtype in (torch.float16, torch.bfloat16):
-            raise InputError(f"dtype {x.dtype} is not one of float32, float64; pass x.float()")
-        array, rebuild = x.detach().numpy(), torch.from_numpy
-    elif isinstance(x, int | float):
-        array, rebuild = np.asarray(x, np.uint64 if integers else np.float64), _number
-    else:
-        array = np.asarray(x)
-    allowed = "unsigned integers" if integers else "float32, float64"
-    if not (array.dtype.kind == "u" if integers else array.dtype in _CONTAINERS):
-        raise InputError(f"dtype {array.dtype} is not one of {allowed}; convert it first")
-    return np.ascontiguousarray(array).reshape(array.shape), cast(Callable[[Array], T], rebuild)
-
-
-def _number(out: Array) -> Any:
-    return np.asarray(out).item()
-
-
-def _check_container(row: ArithmeticFormat, dtype: np.dtype[Any]) -> None:
-    if not fits(row, _CONTAINERS[dtype]):
-        raise InputError(
-            f"{dtype} cannot hold every value of {row.name}; pass a float64 array"
-            if dtype == np.float32
-            else f"{dtype} cannot hold every value of {row.name}"
-        )
-
-
-def _round_into(
+def _conversion(
     x: Array,
-    out: Array,
-    row: ArithmeticFormat,
     rounding: AnyRounding,
     overflow: str | Overflow,
+    flush: str | Flush,
     seed: int,
     stream: int,
     random_bits: Array | None,
-) -> None:
-    policy = get_overflow(overflow)
-    _check_policy(x, row, policy)
-    mode, bits = kernel_mode(get_rounding(rounding))
-    start_threads()
-    flat, target = x.reshape(-1), out.reshape(-1)
-    code = OVERFLOW_CODES[policy.value]
-    if random_bits is None or bits == 0:
-        key = np.uint64(seed % 2**64), np.uint64(stream % 2**64)
-        loops.quantize_array(flat, target, row.grid, mode, code, bits, *key)
-        return
-    random = np.ascontiguousarray(random_bits)
-    if random.shape != x.shape or random.dtype.kind not in "iu":
+) -> Conversion:
+    how = get_rounding(rounding)
+    random = None
+    if isinstance(how, Stochastic) and random_bits is not None:
+        random = _checked_bits(np.asarray(random_bits), x.shape, how.bits)
+    return Conversion(how, get_overflow(overflow), get_flush(flush), seed, stream, random)
+
+
+def _checked_bits(random: Array, shape: tuple[int, ...], bits: int) -> Array:
+    if random.shape != shape or random.dtype.kind not in "iu":
         raise InputError(
-            f"random_bits: {random.dtype} {random.shape} are not integers of shape {x.shape}"
+            f"random_bits: {random.dtype} {random.shape} are not integers of shape {shape}"
         )
     if random.size and not 0 <= int(random.min()) <= int(random.max()) < 2**bits:
         raise InputError(
             f"random_bits: {random.min()} to {random.max()} is not within 0 to {2**bits - 1}"
         )
-    loops.quantize_with_bits(flat, target, row.grid, mode, code, bits, random.reshape(-1))
+    return random
 
 
-def _check_policy(x: Array, row: ArithmeticFormat, policy: Overflow) -> None:
-    """Refuse what the format has no code for: a policy, or NaN."""
-    if policy is Overflow.WRAP and not isinstance(row, IntegerFormat):
-        raise InputError(f'overflow = "wrap" is for integers, not {row.name}; use saturate')
-    if row.grid.has_nan:
-        return
-    if policy in (Overflow.INFINITY, Overflow.NAN):
-        raise InputError(
-            f'overflow = "{policy}": {row.name} has neither infinity nor NaN; use saturate'
-        )
-    missing = int(np.isnan(x).sum())
-    if missing:
-        raise InputError(f"{missing} NaN in the input: {row.name} has no NaN; remove them first")
-    if policy is Overflow.WRAP and not np.isfinite(x).all():
-        raise InputError(f"infinity in the input cannot wrap into {row.name}; use saturate")
+def _too_narrow(row: ArithmeticFormat, container: FloatFormat) -> str:
+    wider = next(name for name, room in CONTAINERS.items() if fits(row, room))
+    return f"{container.name} cannot hold every value of {row.name}; pass {wider}"
 
 
-def _codes(values: NDArray[np.float64], row: ArithmeticFormat) -> NDArray[np.uint64]:
-    """Codes of values on the grid."""
-    if isinstance(row, IntegerFormat):
-        return values.astype(np.int64).astype(np.uint64) & np.uint64(2**row.bits - 1)
-    if row.name == "float64":
-        return values.view(np.uint64)
-    codes = np.empty(values.shape, np.uint64)
-    infinity = (2**row.exponent_bits - 1) << row.fraction_bits
-    nan = nan_code(row) if row.grid.has_nan else 0
-    loops.encode_array(values.reshape(-1), codes.reshape(-1), row.grid, row.bits, infinity, nan)
-    return codes
-
-
-@lru_cache(maxsize=64)
-def _table(row: ArithmeticFormat) -> NDArray[np.float64]:
-    """Every value of a format of at most 16 bits, by code."""
-    return _decoded(np.arange(2**row.bits, dtype=np.uint64), row)
-
-
-def _decoded(codes: NDArray[np.uint64], row: ArithmeticFormat) -> NDArray[np.float64]:
-    """Values of codes, from the fields; every step is exact in float64."""
-    if isinstance(row, IntegerFormat):
-        signed = codes.astype(np.int64)
-        return (
-            np.where(codes >> np.uint64(row.bits - 1), signed - 2**row.bits, signed).astype(
-                np.float64
-            )
-            if row.signed
-            else codes.astype(np.float64)
-        )
-    width = np.uint64(row.fraction_bits)
-    body = codes & np.uint64(2 ** (row.bits - row.signed) - 1)
-    field = (body >> width).astype(np.int64)
-    fraction = (body & np.uint64(2**row.fraction_bits - 1)).astype(np.float64)
-    subnormal = (field == 0) & row.zero
-    whole = np.where(subnormal, 0.0, 2.0**row.fraction_bits) + fraction
-    exponent = np.maximum(field - int(row.zero), 0) + row.min_exponent - row.fraction_bits
-    values: NDArray[np.float64] = np.ldexp(whole, exponent)
-    if not row.subnormals:
-        values = np.where(subnormal, 0.0, values)
-    top = field == 2**row.exponent_bits - 1
-    if row.nan == "ieee":
-        infinite = np.inf if row.infinity else np.nan
-        values = np.where(top, np.where(fraction == 0, infinite, np.nan), values)
-    elif row.nan == "all_ones":
-        values = np.where(body == 2 ** (row.bits - row.signed) - 1, np.nan, values)
-    if not row.signed:
-        return values
-    negative = (codes >> np.uint64(row.bits - 1)) != 0
-    if row.nan == "negative_zero":
-        values = np.where(negative & (body == 0), np.nan, values)
-    return np.where(negative, -values, values)
+def _like(x: T, codes: Array) -> T:
+    """Codes in the kind of x."""
+    if isinstance(x, torch.Tensor):
+        return torch.from_numpy(np.asarray(codes))
+    return np.asarray(codes).item() if isinstance(x, int | float) else np.asarray(codes)

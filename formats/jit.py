@@ -89,3 +89,38 @@ def fma(_context: Any, a: Any, b: Any, c: Any) -> Any:
         return builder.fma(*args)
 
     return a(a, b, c), generate
+
+
+def _same_width(operation: str) -> Callable[..., Any]:
+    """An integer operation that stays in the width of its first argument.
+
+    numba's own widen 32-bit integers to 64 bits, which halves the lanes of a vector.
+    """
+
+    def typed(_context: Any, x: Any, y: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            second = context.cast(builder, args[1], signature.args[1], signature.return_type)
+            return getattr(builder, operation)(args[0], second)
+
+        return x(x, y), generate
+
+    return intrinsic(typed)
+
+
+#: x + y, x * y, x & y, x | y, x << y and x >> y (zeros come in) in the width of x.
+add_bits = _same_width("add")
+multiply_bits = _same_width("mul")
+and_bits = _same_width("and_")
+or_bits = _same_width("or_")
+shift_left = _same_width("shl")
+shift_right = _same_width("lshr")
+
+
+@intrinsic
+def convert(_context: Any, x: Any, y: Any) -> Any:
+    """x in the type of y."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.cast(builder, args[0], signature.args[0], signature.return_type)
+
+    return y(x, y), generate

@@ -10,13 +10,14 @@ on the data; the loops vectorise.
 import numpy as np
 
 from .jit import bits_float, float_bits, scalar_jit
-from .rounding import Mode
+from .rounding import OVERFLOW_CODES, Mode
 
 NEAREST_EVEN, NEAREST_AWAY = int(Mode.NEAREST_EVEN), int(Mode.NEAREST_AWAY)
 TOWARD_ZERO, UP, DOWN = int(Mode.TOWARD_ZERO), int(Mode.UP), int(Mode.DOWN)
 TO_ODD, SRFF, SRF = int(Mode.TO_ODD), int(Mode.SRFF), int(Mode.SRF)
-SATURATE, INFINITY, NAN, WRAP = 0, 1, 2, 3
-OVERFLOW_CODES = {"saturate": SATURATE, "infinity": INFINITY, "nan": NAN, "wrap": WRAP}
+SATURATE, INFINITY, NAN, WRAP, PROPAGATE = (
+    OVERFLOW_CODES[n] for n in ("saturate", "infinity", "nan", "wrap", "propagate")
+)
 
 _FRACTION = np.int64((1 << 52) - 1)
 _IMPLICIT = np.int64(1 << 52)
@@ -141,16 +142,6 @@ def simple(grid):  # type: ignore[no-untyped-def]
 
 
 @scalar_jit
-def bound_simple(x, value, grid, overflow):  # type: ignore[no-untyped-def]
-    """`bound` for nearest-even and stochastic rounding without WRAP, in straight-line code."""
-    limit = grid.largest if x > 0.0 else grid.lowest
-    special = np.copysign(np.inf if grid.has_infinity and overflow == INFINITY else np.nan, x)
-    value = (limit if overflow == SATURATE else special) if np.abs(value) > np.abs(limit) else value
-    value = value if grid.signed_zero or value != 0.0 else 0.0
-    return x if np.isnan(x) else value
-
-
-@scalar_jit
 def bound(value, grid, mode, overflow):  # type: ignore[no-untyped-def]
     """A rounded value inside the range of its format, after the overflow policy."""
     if grid.lowest <= value <= grid.largest:
@@ -162,7 +153,7 @@ def bound(value, grid, mode, overflow):  # type: ignore[no-untyped-def]
     if not grid.has_zero and value > 0.0 and value < grid.lowest:
         return grid.lowest
     limit = grid.largest if value > 0.0 else grid.lowest
-    if overflow == SATURATE:
+    if overflow == SATURATE or (overflow == PROPAGATE and not np.isinf(value)):
         return limit
     if overflow == WRAP:
         return _wrap(value, grid)
@@ -172,7 +163,9 @@ def bound(value, grid, mode, overflow):  # type: ignore[no-untyped-def]
     stops = stops or (mode == UP and value < 0.0) or (mode == DOWN and value > 0.0)
     if stops and not np.isinf(value):
         return limit
-    return np.inf if value > 0.0 else -np.inf
+    if value > 0.0:
+        return np.inf
+    return -np.inf if grid.lowest < 0.0 else np.nan
 
 
 @scalar_jit
@@ -184,7 +177,7 @@ def _wrap(value, grid):  # type: ignore[no-untyped-def]
         rest -= span
     elif rest < grid.lowest:
         rest += span
-    return rest
+    return rest + 0.0  # fmod keeps the sign of a zero
 
 
 @scalar_jit
@@ -198,5 +191,6 @@ def round_value(x, grid, mode, overflow, k, r):  # type: ignore[no-untyped-def]
     if not grid.has_zero and value == 0.0:
         if x > 0.0:
             return grid.lowest
-        return grid.lowest if overflow == SATURATE else np.nan
-    return bound(value, grid, mode, overflow)
+        return grid.lowest if overflow == SATURATE or overflow == PROPAGATE else np.nan
+    # A finite x is not infinite, even if its rounded value has left float64.
+    return bound(value, grid, mode, SATURATE if overflow == PROPAGATE else overflow)

@@ -87,7 +87,8 @@ def quantize_exact(
     exact = Fraction(x)
     value = round_exact(exact, quantum(abs(exact), fmt), rounding, random)
     if not grid.has_zero and value <= 0:
-        return grid.lowest if x > 0 or overflow is Overflow.SATURATE else math.nan
+        saturates = overflow in (Overflow.SATURATE, Overflow.PROPAGATE)
+        return grid.lowest if x > 0 or saturates else math.nan
     if not grid.has_zero and value < Fraction(grid.lowest):
         return grid.lowest
     if value > Fraction(grid.largest) or value < Fraction(grid.lowest):
@@ -108,16 +109,18 @@ def _overflowed(
     infinite: bool,
 ) -> float:
     limit = fmt.grid.largest if x > 0 else fmt.grid.lowest
-    if overflow is Overflow.SATURATE:
+    if overflow is Overflow.SATURATE or (overflow is Overflow.PROPAGATE and not infinite):
         return limit
-    if overflow is not Overflow.INFINITY or not fmt.grid.has_infinity:
+    if overflow is Overflow.NAN or not fmt.grid.has_infinity:
         return math.nan
     toward_zero = (
         rounding in (Rounding.TOWARD_ZERO, Rounding.TO_ODD)
         or (rounding is Rounding.UP and x < 0)
         or (rounding is Rounding.DOWN and x > 0)
     )
-    return limit if toward_zero and not infinite else math.copysign(math.inf, x)
+    if toward_zero and not infinite:
+        return limit
+    return math.inf if x > 0 else -math.inf if fmt.grid.lowest < 0 else math.nan
 
 
 def decode_exact(code: int, fmt: ArithmeticFormat) -> float:

@@ -60,15 +60,29 @@ class Stochastic:
 class Overflow(StrEnum):
     """What a magnitude beyond the largest value becomes.
 
-    `saturate`: the largest value, infinity included. `infinity`: infinity where the format has
-    one, else NaN; roundings toward zero stop at the largest value, as in IEEE 754. `nan`: NaN.
-    `wrap`: modulo 2^bits, integers only.
+    `saturate`: the largest value, infinity included (SatFinite of IEEE P3109). `propagate`: the
+    largest value, but infinity stays infinity, or NaN where the format has none (SatPropagate).
+    `infinity`: infinity where the format has one, else NaN; roundings toward zero stop at the
+    largest value, as in IEEE 754 (OvfInf). `nan`: NaN. `wrap`: modulo 2^bits, integers only.
+    A format without negative values has the lowest value, or NaN, below it.
     """
 
     SATURATE = "saturate"
+    PROPAGATE = "propagate"
     INFINITY = "infinity"
     NAN = "nan"
     WRAP = "wrap"
+
+
+#: The policies as the kernels see them.
+OVERFLOW_CODES = {"saturate": 0, "infinity": 1, "nan": 2, "wrap": 3, "propagate": 4}
+
+#: The saturation modes of the IEEE P3109 interim report, by its names.
+P3109_SATURATION = {
+    "SatFinite": "saturate",
+    "SatPropagate": "propagate",
+    "OvfInf": "infinity",
+}
 
 
 class Mode(IntEnum):
@@ -101,12 +115,37 @@ def get_rounding(rounding: AnyRounding, where: str = "") -> Rounding | Stochasti
 
 
 def get_overflow(overflow: str | Overflow, where: str = "") -> Overflow:
-    """The overflow policy of that name.
+    """The overflow policy of that name, or of IEEE P3109's name for it.
 
     Raises:
-        InputError: the name is not one of `Overflow`.
+        InputError: the name is neither of `Overflow` nor of `P3109_SATURATION`.
     """
-    return Overflow(choice(str(overflow), [o.value for o in Overflow], "overflow", where))
+    name = P3109_SATURATION.get(str(overflow), str(overflow))
+    known = [*(o.value for o in Overflow), *P3109_SATURATION]
+    return Overflow(choice(name, known, "overflow", where))
+
+
+class Flush(StrEnum):
+    """Where subnormals become zeros of their sign, as hardware does that has none.
+
+    `inputs`: magnitudes below the smallest normal number of the array's own dtype, before
+    rounding (DAZ). `outputs`: magnitudes below the smallest normal value of the format, after
+    rounding to it (FTZ). `both`, `none`.
+    """
+
+    NONE = "none"
+    INPUTS = "inputs"
+    OUTPUTS = "outputs"
+    BOTH = "both"
+
+
+def get_flush(flush: str | Flush) -> Flush:
+    """The flush of that name.
+
+    Raises:
+        InputError: the name is not one of `Flush`.
+    """
+    return Flush(choice(str(flush), [f.value for f in Flush], "flush"))
 
 
 def kernel_mode(rounding: Rounding | Stochastic) -> tuple[int, int]:

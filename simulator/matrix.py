@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from ..formats import Stochastic, quantize
 from ..formats.errors import InputError
 from ..formats.format import IntegerFormat
-from ..formats.kernels import OVERFLOW_CODES
-from ..formats.rounding import kernel_mode
+from ..formats.lanes import make_plan
+from ..formats.random import random_dtype
+from ..formats.rounding import get_overflow, kernel_mode
 from .chip import Chip
 from .dot_unit import DotUnit
 from .kernels.operand import COUNTERS, scale_and_round
@@ -132,8 +133,9 @@ class MatrixWork:
         stream = self.trace.next_stream() if isinstance(self.roundings[role], Stochastic) else 0
         depth = values.shape[-1]
         scale_and_round(
-            values.reshape(-1, depth), multiplier, out.reshape(-1, depth), counts, row.fmt.grid,
-            mode, OVERFLOW_CODES[row.overflow], bits,
+            values.reshape(-1, depth), multiplier, out.reshape(-1, depth), counts,
+            np.empty(0, random_dtype(bits)),
+            *make_plan(row.fmt, mode, bits, get_overflow(row.overflow), True),
             np.uint64(self.trace.seed % 2**64), np.uint64(stream),
         )  # fmt: skip
         key = Key(product.module, "matmul", product.gemm, product.names[side], row.format)

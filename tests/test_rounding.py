@@ -6,22 +6,32 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tapeout.formats import Rounding, Stochastic, decode, get_format, quantize
+from tapeout.formats import (
+    InputError,
+    Rounding,
+    Stochastic,
+    decode,
+    encode,
+    get_format,
+    quantize,
+)
 from tapeout.formats.format import FloatFormat, IntegerFormat
 from tapeout.formats.random import (
     fill_words,
     philox,
     philox_reference,
+    random_integer_reference,
     random_word_reference,
 )
-from tapeout.formats.reference import quantize_exact
+from tapeout.formats.reference import quantize_exact, quantum
 from tapeout.formats.rounding import Overflow
 
 DETERMINISTIC = [r.value for r in Rounding if r is not Rounding.STOCHASTIC]
-RULES = [Stochastic(k, rule) for k in (1, 3, 8, 32) for rule in ("srff", "srf", "src")]
+RULES = [Stochastic(k, rule) for k in (1, 3, 8, 13, 19, 32) for rule in ("srff", "srf", "src")]
 FORMATS = [
     "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float6_e3m2fn", "float4_e2m1fn",
     "float8_e8m0fnu", "int8", "int4", "int2", "bfloat16", "float16", "e5m7", "e11m40",
@@ -37,7 +47,9 @@ def row(name: str) -> FloatFormat | IntegerFormat:
 POLICIES = [
     (name, overflow)
     for name in FORMATS
-    for overflow in (["saturate", "infinity", "nan"] if row(name).grid.has_nan else ["saturate"])
+    for overflow in (
+        ["saturate", "infinity", "nan", "propagate"] if row(name).grid.has_nan else ["saturate"]
+    )
 ]
 
 
@@ -102,7 +114,7 @@ def test_philox_draws_are_those_of_the_reference(rounding: Stochastic) -> None:
     x = np.random.default_rng(2).standard_normal(10_007).astype(np.float32)
     got = quantize(x, "e4m3", rounding=rounding, seed=2**40 + 5, stream=9)
     index = [0, 1, 2, 3, 4095, 4096, 4097, 10_006]
-    words = [random_word_reference(2**40 + 5, 9, i) >> (32 - rounding.bits) for i in index]
+    words = [random_integer_reference(2**40 + 5, 9, i, rounding.bits) for i in index]
     want = [quantize_exact(float(x[i]), row("e4m3"), rounding, Overflow.SATURATE, w)
             for i, w in zip(index, words, strict=True)]  # fmt: skip
     assert got[index].tolist() == want
@@ -153,7 +165,77 @@ def test_bias_of_each_stochastic_rule_by_enumeration(
         assert math.isclose(error * span, expected, abs_tol=tolerance)
 
 
+@pytest.mark.parametrize("overflow", ["infinity", "nan", "propagate"])
+@pytest.mark.parametrize("rule", ["srff", "src"])
+def test_stochastic_overflow_equals_reference(rule: str, overflow: str) -> None:
+    rounding, x = Stochastic(8, rule), hard_values("float8_e5m2")
+    bits = np.random.default_rng(1).integers(0, 256, x.shape)
+    got = quantize(x, "e5m2", rounding=rounding, overflow=overflow, random_bits=bits)
+    want = [
+        quantize_exact(v, row("e5m2"), rounding, Overflow(overflow), int(r))
+        for v, r in zip(x.tolist(), bits, strict=True)
+    ]
+    assert_same(got, np.array(want), x)
+
+
+@pytest.mark.parametrize("rounding", [*DETERMINISTIC, Stochastic(5), Stochastic(24, "srf")])
+@pytest.mark.parametrize("name", ["e4m3", "e5m2fnuz", "e2m1", "int8", "bfloat16", "float16"])
+def test_codes_are_those_of_the_values_in_float32_and_float64(name: str, rounding: str) -> None:
+    x = hard_values(get_format(name).name)
+    with np.errstate(over="ignore"):
+        arrays = (x, x.astype(np.float32))
+    for array in arrays:
+        values = quantize(array, name, rounding=rounding, seed=3)
+        codes = encode(array, name, rounding=rounding, seed=3)
+        assert_same(decode(codes, name).astype(np.float64), values.astype(np.float64), array)
+
+
+def test_subnormals_are_flushed_where_asked() -> None:
+    tiny = np.float32(2.0**-130)
+    x = np.array([tiny, -tiny, 2.0**-8, -(2.0**-8), 2.0**-6, 2.0**-6 * 0.97], np.float32)
+    kept = quantize(x, "e4m3")
+    assert kept.tolist() == [0.0, -0.0, 2.0**-8, -(2.0**-8), 2.0**-6, 2.0**-6]
+    out = quantize(x, "e4m3", flush="outputs")
+    assert out.tolist() == [0.0, -0.0, 0.0, -0.0, 2.0**-6, 2.0**-6]
+    assert np.array_equal(np.signbit(out), np.signbit(x))
+    assert encode(x, "e4m3", flush="outputs").tolist() == [0, 128, 0, 128, 8, 8]
+    up = {"rounding": "up", "flush": "inputs"}
+    assert quantize(x[:1], "e4m3", **up).tolist() == [0.0]
+    assert quantize(x[:1], "e4m3", rounding="up").tolist() == [2.0**-9]
+    assert quantize(x[:1], "e4m3", rounding="up", flush="both").tolist() == [0.0]
+
+
+def test_saturation_goes_by_the_names_of_p3109_too() -> None:
+    x = np.array([1e6, -np.inf])
+    assert quantize(x, "e5m2", overflow="SatFinite").tolist() == [57344.0, -57344.0]
+    assert quantize(x, "e5m2", overflow="SatPropagate").tolist() == [57344.0, -np.inf]
+    assert quantize(x, "e5m2", overflow="OvfInf").tolist() == [np.inf, -np.inf]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_tensors_are_rounded_once_in_their_own_dtype(dtype: torch.dtype) -> None:
+    every = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(dtype)
+    x = every[torch.isfinite(every)]
+    for name in ("e4m3", "int4", "e5m2"):
+        got = quantize(x, name)
+        assert got.dtype == dtype
+        assert torch.equal(got.float(), quantize(x.float(), name))
+    with pytest.raises(InputError, match="cannot hold every value of float32; pass float32"):
+        quantize(x, "float32")
+
+
 floats = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(FORMATS), floats)
+def test_nearest_is_within_half_an_ulp(name: str, x: float) -> None:
+    fmt = row(name)
+    x = abs(x) + 1e-30 if not fmt.grid.lowest < 0 else x
+    if fmt.grid.lowest <= x <= fmt.grid.largest:
+        for mode, ulps in (("nearest_even", 0.5), ("nearest_away", 0.5), ("to_odd", 1.0)):
+            error = abs(Fraction(quantize(x, name, rounding=mode)) - Fraction(x))
+            assert error <= Fraction(ulps) * quantum(abs(Fraction(x)), fmt)
 
 
 @settings(max_examples=200, deadline=None)

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from ...formats.kernels import OVERFLOW_CODES
-from ...formats.loops import quantize_array
+from ...formats import quantize
 from ..order import Integer
 from .layout import Formats, Matrix, Place, Sums, native_product, products_fit
 
@@ -26,7 +25,7 @@ def run_integer(
     for k in range(0, depth, block):
         total = total + _integer_product(a[:, :, k : k + block], b[:, k : k + block], formats)
         if not safe:
-            total = _reduced(total, order)
+            total = quantize(total, order.result, overflow=order.overflow)
     return total
 
 
@@ -35,14 +34,3 @@ def _integer_product(a: Matrix, b: Matrix, formats: Formats) -> Sums:
     return native_product(a.astype(dtype, copy=False), b.astype(dtype, copy=False)).astype(
         np.float64
     )
-
-
-def _reduced(total: Sums, order: Integer) -> Sums:
-    out = np.empty_like(total)
-    code = OVERFLOW_CODES[order.overflow]
-    zero = np.uint64(0)
-    quantize_array(
-        np.ascontiguousarray(total).reshape(-1), out.reshape(-1), order.result.grid, 0, code, 0,
-        zero, zero,
-    )  # fmt: skip
-    return out

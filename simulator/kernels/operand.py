@@ -7,7 +7,7 @@ afterwards, so they do not depend on the number of threads.
 import numpy as np
 
 from ...formats.jit import jit, parallel_jit, prange
-from ...formats.loops import quantize_run
+from ...formats.loops import draw_run, round_run
 
 #: Columns of the counters.
 UNDERFLOW, SATURATED, OVERFLOWED, NAN, SIGNAL, NOISE = range(6)
@@ -40,18 +40,21 @@ def _count(y, q, grid, counts):  # type: ignore[no-untyped-def]
 
 
 @parallel_jit
-def scale_and_round(x, multiplier, out, counts, grid, mode, overflow, k, seed, stream):  # type: ignore[no-untyped-def]
+def scale_and_round(
+    x, multiplier, out, counts, given, kind, lane, grid, mode, overflow, k, seed, stream
+):  # type: ignore[no-untyped-def]
     """out[i] = round(float32(x[i] * multiplier[i])) for rows i of float32 matrices (R, C).
 
-    Philox bits by element index. counts (R, COUNTERS) float64 is overwritten; SIGNAL and NOISE
+    given: an empty array of the dtype of the random integers, Philox's by element index;
+    kind .. k: a `formats.lanes.Plan`. counts (R, COUNTERS) float64 is overwritten; SIGNAL and NOISE
     are sums of squares of the values and of their changes, in units before scaling.
     """
     rows, columns = x.shape
     for i in prange(rows):
         y = np.empty(columns, np.float32)
-        words = np.empty(columns + 8 if k > 0 else 1, np.uint32)
         _scale(x[i], multiplier[i], y)
-        quantize_run(y, out[i], words, grid, mode, overflow, k, seed, stream, i * columns)
+        r = draw_run(columns, given, i * columns, seed, stream, k)
+        round_run(y, out[i], r, kind, lane, grid, mode, overflow, k)
         _count(y, out[i], grid, counts[i])
         square = np.float64(multiplier[i]) * np.float64(multiplier[i])
         if square > 0.0:
