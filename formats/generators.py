@@ -167,8 +167,9 @@ def initial_state(source: str, seed: int, stream: int, lane: int = 0) -> State:
 class Generator:
     """A chip's generator in a known state; `lanes` holds one state for each of its lanes.
 
-    `Generator("tenstorrent", ((s0,), ..., (s31,)))` is the vector unit of a Tensix tile. Frozen:
-    a draw returns the generator that comes after it.
+    `Generator("tenstorrent", ((s0,), ..., (s31,)))` is the vector unit of a Tensix tile: the words
+    of a draw, flattened, are those of elements that walk over its lanes. Frozen: a draw returns
+    the generator that comes after it.
 
     Raises:
         InputError: unknown source; a state of the wrong size; the state that never changes.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tapeout.formats import InputError, decode, quantize
-from tapeout.formats.generators import RANDOM_SOURCES, draw_words
+from tapeout.formats.generators import RANDOM_SOURCES, Generator, draw_words
 from tapeout.formats.hardware import (
     Conversion,
     Lane,
@@ -361,6 +361,18 @@ def test_words_are_drawn_in_row_major_order(source: str) -> None:
         assert got.shape == (5, 7)
         assert np.array_equal(got, convert(x, name, words))
         assert np.array_equal(got.reshape(-1), convert(x.reshape(-1), name, words))
+
+
+def test_lanes_of_a_chip_feed_elements_in_turn() -> None:
+    """Element i takes output i // 32 of lane i mod 32: a tile's own generators."""
+    unit, name = Generator.seeded("tenstorrent", 9, lanes=32), "tenstorrent-sfpstochrnd-bf16"
+    x = RNG.standard_normal(96).astype(np.float32)
+    words, after = unit.draw(3)
+    whole = convert(x, name, words.reshape(-1))
+    for lane in (0, 5, 31):
+        alone = Generator("tenstorrent", (unit.lanes[lane],)).draw(3)[0]
+        assert np.array_equal(whole[lane::32], convert(x[lane::32], name, alone))
+    assert after.draw(1)[0].shape == (1, 32)
 
 
 def test_chunks_and_threads_do_not_show() -> None:
