@@ -5,6 +5,7 @@ from .codebook import CodebookFormat
 from .conversion import decode, encode, quantize
 from .errors import InputError
 from .format import FloatFormat, Format, IntegerFormat
+from .hardware import convert, list_conversions
 from .rounding import Overflow, Rounding, Stochastic
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "Overflow",
     "Rounding",
     "Stochastic",
+    "convert",
     "decode",
     "encode",
     "get_format",
+    "list_conversions",
     "list_formats",
     "quantize",
 ]

@@ -32,7 +32,7 @@ def as_floats(x: T) -> tuple[Array, Callable[[Array], T], FloatFormat]:
     """
     if isinstance(x, torch.Tensor):
         array, rebuild = _from_tensor(x)
-        return array, cast(Callable[[Array], T], rebuild), _container(str(x.dtype)[6:])
+        return array, rebuild, _container(str(x.dtype)[6:])
     if isinstance(x, int | float):
         return np.asarray(x, np.float64), cast(Callable[[Array], T], _number), CONTAINERS["float64"]
     array = np.asarray(x)

@@ -1,5 +1,7 @@
 """quantize, encode and decode, for numpy arrays and torch tensors of any shape."""
 
+from typing import Any, cast
+
 import numpy as np
 import torch
 
@@ -8,6 +10,7 @@ from .catalog import get_format
 from .codebook import CodebookFormat
 from .errors import InputError
 from .format import ArithmeticFormat, FloatFormat, Format, fits
+from .generators import draw_words
 from .grid_conversion import Conversion, decode_grid, encode_grid, quantize_grid
 from .rounding import (
     AnyRounding,
@@ -81,7 +84,7 @@ def encode(
     array, _, _ = as_floats(x)
     row = get_format(fmt)
     if isinstance(row, CodebookFormat):
-        codes = row.encode(array)
+        codes: Array = row.encode(array)
     else:
         how = _conversion(array, rounding, overflow, flush, seed, stream, random_bits)
         codes = encode_grid(array, row, how)
@@ -100,9 +103,8 @@ def decode(codes: T, fmt: str | Format) -> T:
         raise InputError(
             f"decode: code {int(array.max())} is not one of 0 to {2**row.bits - 1} ({row.name})"
         )
-    if isinstance(row, CodebookFormat):
-        return rebuild(row.decode(array))
-    return rebuild(decode_grid(array, row))
+    values = row.decode(array) if isinstance(row, CodebookFormat) else decode_grid(array, row)
+    return cast(T, rebuild(values))
 
 
 def _conversion(
@@ -118,6 +120,9 @@ def _conversion(
     random = None
     if isinstance(how, Stochastic) and random_bits is not None:
         random = _checked_bits(np.asarray(random_bits), x.shape, how.bits)
+    elif isinstance(how, Stochastic) and how.source != "philox":
+        words = draw_words(how.source, x.size, seed, stream)
+        random = (words >> np.uint32(32 - how.bits)).reshape(x.shape)
     return Conversion(how, get_overflow(overflow), get_flush(flush), seed, stream, random)
 
 
@@ -142,4 +147,5 @@ def _like(x: T, codes: Array) -> T:
     """Codes in the kind of x."""
     if isinstance(x, torch.Tensor):
         return torch.from_numpy(np.asarray(codes))
-    return np.asarray(codes).item() if isinstance(x, int | float) else np.asarray(codes)
+    out: Any = np.asarray(codes)
+    return cast(T, out.item() if isinstance(x, int | float) else out)

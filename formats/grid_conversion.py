@@ -77,7 +77,7 @@ def _plan(
     mode, bits = kernel_mode(how.rounding)
     plan = make_plan(row, mode, bits, how.overflow, dtype == np.float32)
     kind = random_dtype(bits)
-    given = np.empty(0, kind)
+    given: Array = np.empty(0, kind)
     if bits and how.random is not None:
         given = np.ascontiguousarray(how.random, kind).reshape(-1)
     return plan, given, (np.uint64(how.seed % 2**64), np.uint64(how.stream % 2**64))

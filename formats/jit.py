@@ -104,7 +104,8 @@ def _same_width(operation: str) -> Callable[..., Any]:
 
         return x(x, y), generate
 
-    return intrinsic(typed)
+    made: Callable[..., Any] = intrinsic(typed)
+    return made
 
 
 #: x + y, x * y, x & y, x | y, x << y and x >> y (zeros come in) in the width of x.

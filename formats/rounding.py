@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from .errors import InputError, choice
+from .generators import RANDOM_SOURCES
 
 
 class Rounding(StrEnum):
@@ -25,7 +26,6 @@ class Rounding(StrEnum):
 
 
 STOCHASTIC_RULES = ("srff", "srf", "src")
-RANDOM_SOURCES = ("philox",)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ class Stochastic:
         src:   RNE(2^k d) + r >= 2^k         no bias; at most 2^-(k+1) ulp for each value
 
     Source: Fitzgibbon & Felix, arXiv 2504.20634. `source` names the generator of r: "philox" is
-    Philox4x32-10 on a counter (Salmon et al., SC 2011), the same bits on every machine.
+    Philox4x32-10 on a counter (Salmon et al., SC 2011), the same bits on every machine; the others
+    are generators of chips, drawn in row-major order, the top k bits of each word: see
+    `generators.draw_words`.
     """
 
     bits: int = 32

@@ -20,6 +20,7 @@ from tapeout.formats import (
     quantize,
 )
 from tapeout.formats.format import FloatFormat, IntegerFormat
+from tapeout.formats.generators import RANDOM_SOURCES, draw_words
 from tapeout.formats.random import (
     fill_words,
     philox,
@@ -138,6 +139,15 @@ def test_philox_known_answers(counter, key, words) -> None:  # type: ignore[no-u
     assert tuple(int(w) for w in philox(*map(np.uint32, counter), *map(np.uint32, key))) == words
 
 
+@pytest.mark.parametrize("source", RANDOM_SOURCES[1:])
+def test_generators_of_chips_decide_in_row_major_order(source: str) -> None:
+    x = np.random.default_rng(2).standard_normal((7, 11)).astype(np.float32)
+    words = draw_words(source, x.size, seed=5, stream=1).reshape(x.shape)
+    got = quantize(x, "e4m3", rounding=Stochastic(13, source=source), seed=5, stream=1)
+    want = quantize(x, "e4m3", rounding=Stochastic(13), random_bits=words >> np.uint32(19))
+    assert np.array_equal(got, want)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**48))
 def test_random_words_equal_the_reference(seed: int, stream: int, index: int) -> None:
@@ -199,8 +209,7 @@ def test_subnormals_are_flushed_where_asked() -> None:
     assert out.tolist() == [0.0, -0.0, 0.0, -0.0, 2.0**-6, 2.0**-6]
     assert np.array_equal(np.signbit(out), np.signbit(x))
     assert encode(x, "e4m3", flush="outputs").tolist() == [0, 128, 0, 128, 8, 8]
-    up = {"rounding": "up", "flush": "inputs"}
-    assert quantize(x[:1], "e4m3", **up).tolist() == [0.0]
+    assert quantize(x[:1], "e4m3", rounding="up", flush="inputs").tolist() == [0.0]
     assert quantize(x[:1], "e4m3", rounding="up").tolist() == [2.0**-9]
     assert quantize(x[:1], "e4m3", rounding="up", flush="both").tolist() == [0.0]
 

@@ -40,9 +40,9 @@ def _count(y, q, grid, counts):  # type: ignore[no-untyped-def]
 
 
 @parallel_jit
-def scale_and_round(
+def scale_and_round(  # type: ignore[no-untyped-def]
     x, multiplier, out, counts, given, kind, lane, grid, mode, overflow, k, seed, stream
-):  # type: ignore[no-untyped-def]
+):
     """out[i] = round(float32(x[i] * multiplier[i])) for rows i of float32 matrices (R, C).
 
     given: an empty array of the dtype of the random integers, Philox's by element index;
