@@ -167,7 +167,7 @@ def get_format(fmt: str | Format, where: str = "") -> Format:
     | intN_symmetric, qM.N_..   | without the most negative value                               |
     | positN[esE]               | posit of N bits, 2 to 16, with E exponent bits, 0 to 4 (2)    |
     | lnsNgG[bB][n][l]          | ±2^((k - B)/G), N bits with the sign; n: no zero; l: nearest  |
-    |                           | measured between values, not logarithms: see `LogFormat`      |
+    |                           | by distance, not by logarithm: see `LogFormat`                |
 
     Letters of float suffixes are those of ml_dtypes: f finite, n NaN alone, u unsigned, uz
     unsigned zero. Names of the catalog come first: e4m3 is float8_e4m3fn, and e3m2fn, e2m3fn

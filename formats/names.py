@@ -91,7 +91,7 @@ def _log(name: str, match: re.Match[str]) -> Format:
     zero = not match[4]
     bits, gamma = int(match[1]), int(match[2])
     if match[5]:
-        return LogFormat(name, bits, gamma, bias, zero, "linear", source="custom")
+        return LogFormat(name, bits, gamma, bias, zero, "linear", "half", "custom")
     return LogFormat(name, bits, gamma, bias, zero, source="custom")
 
 
