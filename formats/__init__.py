@@ -4,17 +4,23 @@ from .catalog import get_format, list_formats
 from .codebook import CodebookFormat
 from .conversion import decode, encode, quantize
 from .errors import InputError
-from .format import FloatFormat, Format, IntegerFormat
+from .format import FixedFormat, FloatFormat, Format, IntegerFormat
 from .hardware import convert, list_conversions
+from .logarithmic import LogFormat
+from .p3109 import p3109
+from .posit import PositFormat
 from .rounding import Overflow, Rounding, Stochastic
 
 __all__ = [
     "CodebookFormat",
+    "FixedFormat",
     "FloatFormat",
     "Format",
     "InputError",
     "IntegerFormat",
+    "LogFormat",
     "Overflow",
+    "PositFormat",
     "Rounding",
     "Stochastic",
     "convert",
@@ -23,5 +29,6 @@ __all__ = [
     "get_format",
     "list_conversions",
     "list_formats",
+    "p3109",
     "quantize",
 ]

@@ -7,11 +7,12 @@ import torch
 
 from .arrays import CONTAINERS, Array, T, as_codes, as_floats
 from .catalog import get_format
-from .codebook import CodebookFormat
+from .codes import decode_grid
 from .errors import InputError
-from .format import ArithmeticFormat, FloatFormat, Format, fits
+from .float_table import table_of
+from .format import FloatFormat, Format, GridFormat, fits
 from .generators import draw_words
-from .grid_conversion import Conversion, decode_grid, encode_grid, quantize_grid
+from .grid_conversion import Conversion, encode_grid, quantize_grid
 from .rounding import (
     AnyRounding,
     Flush,
@@ -21,6 +22,7 @@ from .rounding import (
     get_overflow,
     get_rounding,
 )
+from .tables import decode_table, encode_table, quantize_table
 
 
 def quantize(
@@ -58,11 +60,12 @@ def quantize(
     """
     array, rebuild, container = as_floats(x)
     row = get_format(fmt)
-    if isinstance(row, CodebookFormat):
-        return rebuild(row.quantize(array))
+    how = _conversion(array, rounding, overflow, flush, seed, stream, random_bits)
+    if (table := table_of(row)) is not None:
+        return rebuild(quantize_table(array, table, how.rounding, how.overflow, how.drawn(array)))
+    row = cast(GridFormat, row)
     if not fits(row, container):
         raise InputError(_too_narrow(row, container))
-    how = _conversion(array, rounding, overflow, flush, seed, stream, random_bits)
     return rebuild(quantize_grid(array, row, how))
 
 
@@ -83,12 +86,11 @@ def encode(
     """
     array, _, _ = as_floats(x)
     row = get_format(fmt)
-    if isinstance(row, CodebookFormat):
-        codes: Array = row.encode(array)
-    else:
-        how = _conversion(array, rounding, overflow, flush, seed, stream, random_bits)
-        codes = encode_grid(array, row, how)
-    return _like(x, codes)
+    how = _conversion(array, rounding, overflow, flush, seed, stream, random_bits)
+    if (table := table_of(row)) is not None:
+        codes = encode_table(array, table, how.rounding, how.overflow, how.drawn(array))
+        return _like(x, codes)
+    return _like(x, encode_grid(array, cast(GridFormat, row), how))
 
 
 def decode(codes: T, fmt: str | Format) -> T:
@@ -103,8 +105,9 @@ def decode(codes: T, fmt: str | Format) -> T:
         raise InputError(
             f"decode: code {int(array.max())} is not one of 0 to {2**row.bits - 1} ({row.name})"
         )
-    values = row.decode(array) if isinstance(row, CodebookFormat) else decode_grid(array, row)
-    return cast(T, rebuild(values))
+    if (table := table_of(row)) is not None:
+        return cast(T, rebuild(decode_table(array, table)))
+    return cast(T, rebuild(decode_grid(array, cast(GridFormat, row))))
 
 
 def _conversion(
@@ -138,7 +141,7 @@ def _checked_bits(random: Array, shape: tuple[int, ...], bits: int) -> Array:
     return random
 
 
-def _too_narrow(row: ArithmeticFormat, container: FloatFormat) -> str:
+def _too_narrow(row: GridFormat, container: FloatFormat) -> str:
     wider = next(name for name, room in CONTAINERS.items() if fits(row, room))
     return f"{container.name} cannot hold every value of {row.name}; pass {wider}"
 

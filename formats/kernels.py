@@ -170,8 +170,9 @@ def bound(value, grid, mode, overflow):  # type: ignore[no-untyped-def]
 
 @scalar_jit
 def _wrap(value, grid):  # type: ignore[no-untyped-def]
-    """An integer modulo the number of codes, into lowest .. largest; fmod is exact."""
-    span = grid.largest - grid.lowest + 1.0
+    """An integer or fixed-point number modulo 2^bits quanta, into range; fmod is exact."""
+    quantum = power_of_two(grid.min_exponent - grid.subnormal_fraction_bits)
+    span = grid.largest - grid.lowest + quantum
     rest = np.fmod(value, span)
     if rest > grid.largest:
         rest -= span

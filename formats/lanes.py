@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .format import FLOAT32, ArithmeticFormat, FloatFormat, Grid
+from .format import FLOAT32, FloatFormat, Grid, GridFormat
 from .reference import encode_exact, nan_code
 from .rounding import OVERFLOW_CODES, Mode, Overflow
 
@@ -158,7 +158,7 @@ def _kind(grid: Grid, mode: int, k: int, overflow: Overflow, shape: _Shape | Non
 
 
 @lru_cache(maxsize=1024)
-def make_plan(fmt: ArithmeticFormat, mode: int, k: int, overflow: Overflow, single: bool) -> Plan:
+def make_plan(fmt: GridFormat, mode: int, k: int, overflow: Overflow, single: bool) -> Plan:
     """The conversion of float32 (`single`) or float64 arrays into a format."""
     grid, code = fmt.grid, OVERFLOW_CODES[overflow.value]
     for width in (_SINGLE, _DOUBLE) if single else (_DOUBLE,):
@@ -171,7 +171,7 @@ def make_plan(fmt: ArithmeticFormat, mode: int, k: int, overflow: Overflow, sing
 
 
 def _lane(
-    fmt: ArithmeticFormat, shape: _Shape, width: _Width, mode: int, k: int, overflow: Overflow
+    fmt: GridFormat, shape: _Shape, width: _Width, mode: int, k: int, overflow: Overflow
 ) -> Lane:
     grid, drop = fmt.grid, shape.drop
     sign = 8 * np.dtype(width.whole).itemsize - 1
