@@ -233,7 +233,7 @@ def _nearest_codes(x, codes, lane):  # type: ignore[no-untyped-def]
         bits = float_bits(size)
         last = and_bits(shift_right(bits, lane.drop), lane.by_last)
         place = shift_right(add_bits(add_bits(bits, lane.base), last), lane.drop)
-        below = convert(np.rint(size * lane.scale), bits)
+        below = shift_left(convert(np.rint(size * lane.scale), bits), lane.lift)
         body = add_bits(place, lane.rebias) if size >= lane.threshold else below
         code = or_bits(body, and_bits(shift_right(float_bits(value), lane.lower), lane.signs))
         code = lane.minus_zero if code == lane.signs else code
