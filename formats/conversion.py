@@ -121,8 +121,8 @@ def decode(codes: T, fmt: str | Format) -> T:
         return rebuild(decode_table(array, table))
     row = cast(GridFormat, row)
     narrow = fits(row, _CONTAINERS[np.dtype(np.float32)])
-    values = decode_grid(array, row)
-    return rebuild(values.astype(np.float32) if narrow else values)
+    values = np.asarray(decode_grid(array, row))
+    return rebuild(np.asarray(values, np.float32) if narrow else values)
 
 
 def _as_numpy(x: T, integers: bool = False) -> tuple[Array, Callable[[Array], T]]:

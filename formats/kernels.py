@@ -184,7 +184,7 @@ def _wrap(value, grid):  # type: ignore[no-untyped-def]
         rest -= span
     elif rest < grid.lowest:
         rest += span
-    return rest
+    return rest + 0.0  # fmod keeps the sign of a zero, integers have none
 
 
 @scalar_jit
