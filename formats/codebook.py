@@ -188,7 +188,10 @@ def _tables(
     book: CodebookFormat, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     kind = np.float64 if dtype == torch.float64 else np.float32
-    values = torch.tensor([float(v) for v in book.values], dtype=dtype, device=device)
+    listed = book.table.values if dtype != torch.float32 else book.table.values32
+    if listed is None:
+        raise InputError(f"codebook {book.name}: float32 cannot hold its values; use float64")
+    values = torch.tensor(listed, dtype=dtype, device=device)
     return torch.from_numpy(book.edges(kind)).to(device), values
 
 

@@ -20,6 +20,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .search import Edges, searchable
+
 Array = NDArray[Any]
 Edge = tuple[float, bool]
 #: (x, rung below, t, span) -> edges, and whether they are the thresholds: see `Table.cut`.
@@ -78,16 +80,44 @@ class Table:
         return len(self.values) - 1 - self.beyond
 
     @cached_property
-    def even_edges(self) -> Array:
+    def even_edges(self) -> Edges:
         """x goes above rung i iff x >= edge i, a tie to the rung with the even code."""
-        stays = self.on_middle & ~self.odd[:-1]
-        return np.where(stays, np.nextafter(self.middles, np.inf), self.middles)
+        return self._edges(self.on_middle & ~self.odd[:-1])
 
     @cached_property
-    def away_edges(self) -> Array:
+    def away_edges(self) -> Edges:
         """x goes above rung i iff x >= edge i, a tie away from zero."""
-        stays = self.on_middle & (self.middles < 0)
-        return np.where(stays, np.nextafter(self.middles, np.inf), self.middles)
+        return self._edges(self.on_middle & (self.middles < 0))
+
+    def _edges(self, stays: Array) -> Edges:
+        edges = np.where(stays, np.nextafter(self.middles, np.inf), self.middles)
+        return searchable(edges)
+
+    @cached_property
+    def floor_edges(self) -> Edges:
+        """x is at or above rung i iff x >= edge i."""
+        return searchable(self.floors)
+
+    @cached_property
+    def by_code(self) -> Array:
+        """Every value by its code, float32 if `exact32`."""
+        values = self.values32 if self.exact32 and self.values32 is not None else self.values
+        rungs = values[: self.top + 1]
+        if not self.mirrored:
+            return rungs
+        out = np.full(2**self.bits, np.nan, rungs.dtype)
+        out[: len(rungs)] = rungs
+        number = np.flatnonzero((rungs != 0) | self.signed_zero)
+        sign = 1 << (self.bits - 1)
+        if self.negative == "twos_complement":
+            out[2**self.bits - number] = -rungs[number]
+        elif self.negative == "sign_bit":
+            out[sign | number] = -rungs[number]
+        if self.infinity is not None:
+            out[self.infinity] = np.inf
+            if self.negative == "sign_bit":
+                out[sign | self.infinity] = -np.inf
+        return out
 
 
 def edge_of(x: Fraction) -> Edge:

@@ -19,11 +19,13 @@ def arithmetic_format(name: str, where: str = "") -> ArithmeticFormat:
     """The float or integer format of that name.
 
     Raises:
-        InputError: unknown, or a codebook, which no unit computes on.
+        InputError: unknown, or of another family, which no unit computes on.
     """
     fmt = get_format(name, where)
     if not isinstance(fmt, FloatFormat | IntegerFormat):
-        raise InputError(f"{where}: format {fmt.name} is a codebook, which no unit computes on")
+        raise InputError(
+            f"{where}: format {fmt.name} is no float or integer: no unit computes on it"
+        )
     return fmt
 
 

@@ -9,6 +9,8 @@ from gfloat.formats import format_info_p3109
 
 from tapeout.formats import FloatFormat, InputError, decode, encode, get_format, p3109, quantize
 from tapeout.formats.format import FixedFormat, IntegerFormat
+from tapeout.formats.reference import quantize_exact
+from tapeout.formats.rounding import Overflow, Rounding, Stochastic
 
 
 def same(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -157,3 +159,47 @@ def test_symmetric_integers_never_take_the_lowest_code() -> None:
     x = np.array([-1e9, -128.0, -127.4, 127.6])
     assert quantize(x, row).tolist() == [-127, -127, -127, 127]
     assert quantize(x / 128, "q0.7_symmetric").tolist() == [-127 / 128] * 3 + [127 / 128]
+
+
+GRID = [
+    "e4m3nuz", "e4m3n", "e4m3nu", "e4m3u", "e2m1f", "e3m2fu", "e5m2b-3fnuz", "e4m3b20f", "e1m3fn",
+    "binary8p3se", "binary8p3ue", "binary6p5uf", "cfloat16_uhp", "cfloat8_1_4_3b63", "ue4m3",
+    "q3.4", "uq2.3", "q0.5_symmetric", "int4_symmetric", "int1", "uint1", "e8m3u",
+]  # fmt: skip
+MODES = [
+    *(r for r in Rounding if r is not Rounding.STOCHASTIC),
+    *(Stochastic(3, rule) for rule in ("srff", "srf", "src")),
+]
+
+
+@pytest.mark.parametrize("name", GRID)
+def test_every_rounding_equals_the_exact_reference(name: str) -> None:
+    """At values, ties, quarters, beside them, past the ends, under every policy there is."""
+    row = get_format(name)
+    assert isinstance(row, FloatFormat | IntegerFormat | FixedFormat)
+    rng = np.random.default_rng(11)
+    values = decode(np.arange(2**row.bits, dtype=np.uint16), row).astype(float)
+    values = np.unique(np.abs(values[np.isfinite(values)]))
+    points = np.concatenate((values, (values[1:] + values[:-1]) / 2, values * 1.25, [row.largest]))
+    points = rng.choice(points, 24)
+    points = np.concatenate((points, [row.largest * f for f in (1, 1.01, 1.06, 1.1, 1.3, 3)]))
+    x = np.concatenate(
+        (points, np.nextafter(points, np.inf), np.nextafter(points, 0.0), [0, 1e-300])
+    )
+    x = np.concatenate((x, -x))
+    policies = [Overflow.SATURATE]
+    if isinstance(row, FloatFormat) and row.grid.has_nan:
+        policies += [Overflow.INFINITY, Overflow.NAN]
+        x = np.concatenate((x, [np.inf, -np.inf]))
+    elif not isinstance(row, FloatFormat) and not row.symmetric:
+        policies += [Overflow.WRAP]
+    for mode in MODES:
+        bits = mode.bits if isinstance(mode, Stochastic) else 0
+        random = rng.integers(0, 2**bits, x.size)
+        for policy in policies:
+            got = quantize(x, row, rounding=mode, overflow=policy, random_bits=random)
+            want = [
+                quantize_exact(v, row, mode, policy, r)
+                for v, r in zip(x.tolist(), random.tolist(), strict=True)
+            ]
+            assert same(got, np.array(want)).all(), (mode, policy)

@@ -4,10 +4,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
-from tapeout.formats import CodebookFormat, Format, Stochastic, encode, get_format, quantize
+from tapeout.formats import CodebookFormat, Format, Stochastic, decode, encode, get_format, quantize
 from tapeout.formats.float_table import table_of
 from tapeout.formats.rounding import Overflow, Rounding
+from tapeout.formats.search import count_reached, searchable
 from tapeout.formats.table import edge_of, nearest_float32
 from tapeout.formats.table_reference import table_code_exact
 from tapeout.formats.tables import encode_table, quantize_table
@@ -145,3 +147,41 @@ def test_edges_and_single_roundings() -> None:
     tie = 1 + Fraction(1, 2**24)
     assert nearest_float32(tie) == 1.0
     assert nearest_float32(tie + Fraction(1, 2**80)) == 1 + 2.0**-23
+
+
+LISTS = {
+    "none": [],
+    "one": [0.3],
+    "tiny first": [5e-324, 0.5, 1.0],
+    "zero first": [0.0, 1.0],
+    "equal": [0.0, 0.0, 1.0],
+    "both signs": [-2.0, -1e-30, 0.0, 1e-30, 7.0],
+    "wide": [-1e300, 1e300],
+    "dense": np.random.default_rng(1).standard_normal(3000).tolist(),
+    "decades": np.exp(np.random.default_rng(2).uniform(-300, 300, 5000)).tolist(),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_search_equals_numpy(name: str) -> None:
+    edges = np.sort(np.array(LISTS[name], float))
+    beside = (np.nextafter(edges, np.inf), np.nextafter(edges, -np.inf))
+    extremes = [0.0, -0.0, np.inf, -np.inf, 1e308, -1e308, 5e-324]
+    x = np.concatenate((edges, *beside, extremes, np.random.default_rng(3).standard_normal(1000)))
+    want = np.searchsorted(edges, x, side="right")
+    assert (count_reached(x, searchable(edges)) == want).all()
+
+
+def test_shapes_and_kinds_are_kept() -> None:
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((6, 5)))
+    for name in ("nf4", "posit8", "lns8g8", "dlfloat16", "q3.4"):
+        codes = encode(x.mT, name)
+        assert codes.shape == (5, 6) and codes.dtype in (torch.uint8, torch.uint16)
+        values = quantize(x.mT, name)
+        assert values.dtype == torch.float64 and values.is_contiguous()
+        again = quantize(x.numpy().T, name)
+        assert np.array_equal(values.numpy(), again)
+        assert quantize(x[:0], name).shape == (0, 5)
+        assert quantize(x[0, 0], name).shape == ()
+        assert decode(codes[0, 0], name).shape == ()
+        assert isinstance(quantize(0.3, name), float) and isinstance(encode(0.3, name), int)
