@@ -3,6 +3,8 @@
 import re
 from functools import cache
 
+from .block import AnyFormat
+from .block_rows import BLOCK_ALIASES, block_rows
 from .codebook import CODEBOOKS
 from .errors import InputError, hint
 from .format import FloatFormat, Format, IntegerFormat
@@ -53,6 +55,7 @@ _INTEGERS = tuple(
 )
 _ROWS: tuple[Format, ...] = (*_FLOATS, *_INTEGERS, *CODEBOOKS)
 CATALOG = {row.name: row for row in _ROWS}
+BLOCKS = block_rows(CATALOG)
 
 ALIASES = {
     "fp64": "float64", "fp32": "float32", "tf32": "tfloat32", "bf16": "bfloat16",
@@ -72,16 +75,23 @@ def list_formats() -> list[str]:
     return list(CATALOG)
 
 
+def list_block_formats() -> list[str]:
+    """The canonical names of the block formats."""
+    return list(BLOCKS)
+
+
 @cache
-def _named(name: str, where: str) -> Format:
+def _named(name: str, where: str) -> AnyFormat:
     canonical = ALIASES.get(name, name)
     if canonical in CATALOG:
         return CATALOG[canonical]
+    if (block := BLOCK_ALIASES.get(name, name)) in BLOCKS:
+        return BLOCKS[block]
     if match := _FLOAT_NAME.fullmatch(name):
         return _custom_float(name, int(match[1]), int(match[2]), match[3])
     if match := _INTEGER_NAME.fullmatch(name):
         return IntegerFormat(name, int(match[2]), signed=not match[1], source="custom")
-    known = [*CATALOG, *ALIASES]
+    known = [*CATALOG, *ALIASES, *BLOCKS, *BLOCK_ALIASES]
     place = f"{where}: " if where else ""
     raise InputError(
         f'{place}format = "{name}" is not one of {", ".join(CATALOG)}, nor a custom '
@@ -109,7 +119,7 @@ def _custom_float(name: str, exponent: int, fraction: int, suffix: str | None) -
     return FloatFormat(name, exponent, fraction, source="custom")
 
 
-def get_format(fmt: str | Format, where: str = "") -> Format:
+def get_format(fmt: str | AnyFormat, where: str = "") -> AnyFormat:
     """The format of that name, alias or custom spelling; a `Format` passes through.
 
     Raises:

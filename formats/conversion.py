@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from . import loops
+from .block import AnyFormat, BlockFormat
 from .catalog import CATALOG, get_format
 from .codebook import CodebookFormat
 from .errors import InputError
@@ -30,7 +31,7 @@ _UNSIGNED = ((8, np.uint8), (16, np.uint16), (32, np.uint32), (64, np.uint64))
 
 def quantize(
     x: T,
-    fmt: str | Format,
+    fmt: str | AnyFormat,
     *,
     rounding: AnyRounding = "nearest_even",
     overflow: str | Overflow = "saturate",
@@ -58,8 +59,15 @@ def quantize(
         InputError: unknown names; a dtype that cannot hold every value of the format; NaN where
             the format has none; an overflow policy that the format cannot express.
     """
-    array, rebuild = _as_numpy(x)
     row = get_format(fmt)
+    if isinstance(row, BlockFormat):
+        from .block_conversion import quantize_blocks  # it is built on this module
+
+        return quantize_blocks(
+            x, row, rounding=rounding, overflow=overflow, seed=seed, stream=stream,
+            random_bits=random_bits,
+        )  # fmt: skip
+    array, rebuild = _as_numpy(x)
     if isinstance(row, CodebookFormat):
         return rebuild(row.quantize(array))
     _check_container(row, array.dtype)
@@ -70,7 +78,7 @@ def quantize(
 
 def encode(
     x: T,
-    fmt: str | Format,
+    fmt: str | AnyFormat,
     *,
     rounding: AnyRounding = "nearest_even",
     overflow: str | Overflow = "saturate",
@@ -83,7 +91,7 @@ def encode(
     Arguments and errors as `quantize`. Integers are two's complement in their low bits.
     """
     array, rebuild = _as_numpy(x)
-    row = get_format(fmt)
+    row = _by_element(fmt, "encode")
     if isinstance(row, CodebookFormat):
         return rebuild(row.encode(array))
     values = np.empty(array.shape, np.float64)
@@ -92,14 +100,14 @@ def encode(
     return rebuild(_codes(values, row).astype(dtype))
 
 
-def decode(codes: T, fmt: str | Format) -> T:
+def decode(codes: T, fmt: str | AnyFormat) -> T:
     """The values of unsigned integer codes: float32 where that holds the format, else float64.
 
     Raises:
         InputError: `codes` is not an unsigned integer array, or holds a code of too many bits.
     """
     array, rebuild = _as_numpy(codes, integers=True)
-    row = get_format(fmt)
+    row = _by_element(fmt, "decode")
     if array.size and int(array.max()) >= 2**row.bits:
         raise InputError(
             f"decode: code {int(array.max())} is not one of 0 to {2**row.bits - 1} ({row.name})"
@@ -109,6 +117,16 @@ def decode(codes: T, fmt: str | Format) -> T:
     narrow = fits(row, _CONTAINERS[np.dtype(np.float32)])
     values = _table(row)[array] if row.bits <= 16 else _decoded(array.astype(np.uint64), row)
     return rebuild(values.astype(np.float32) if narrow else values)
+
+
+def _by_element(fmt: str | AnyFormat, call: str) -> Format:
+    """A format whose codes stand alone."""
+    row = get_format(fmt)
+    if isinstance(row, BlockFormat):
+        raise InputError(
+            f"{call}: {row.name} has codes and scales: use {call}_blocks, which keeps both"
+        )
+    return row
 
 
 def _as_numpy(x: T, integers: bool = False) -> tuple[Array, Callable[[Array], T]]:
