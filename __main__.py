@@ -169,7 +169,10 @@ def formats(name: str | None, as_json: bool) -> int:
 def describe(fmt: Any) -> dict[str, Any]:
     """The fields of a format that say something, and the sizes that follow from them."""
     facts = {field.name: getattr(fmt, field.name) for field in fields(fmt)}
-    facts = {key: value.name if is_dataclass(value) else value for key, value in facts.items()}
+    facts = {
+        key: getattr(value, "name", value) if is_dataclass(value) else value
+        for key, value in facts.items()
+    }
     facts |= {name: getattr(fmt, name) for name in SIZES if hasattr(fmt, name)}
     if "values" in facts:  # a codebook: exact fractions
         facts["values"] = [str(value) for value in facts["values"]]

@@ -44,7 +44,7 @@ class BlockCodes:
     @property
     def bytes(self) -> int:
         """What `pack` occupies: rows of codes and of zero points start on whole bytes."""
-        scales = tuple(self.scales.shape)
+        scales: tuple[int, ...] = tuple(self.scales.shape)
         width = -(-self.fmt.scale.bits // 8)
         size = _packed_size(self.shape, self.fmt.bits) + prod(scales) * width
         if self.zero_points is not None:

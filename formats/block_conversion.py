@@ -102,7 +102,7 @@ def encode_blocks(
 
     Elements of a block with a NaN have the code of NaN, or 0 where the elements have none.
     """
-    array, rebuild = _as_array(x)
+    array, _ = _as_array(x)
     layout, shape = lay_out(array.shape, fmt, axis)
     mode = _Mode(fmt, rounding, overflow, seed, stream, random_bits)
     mode.check(array)
@@ -280,9 +280,9 @@ def _round(x: Array, scales: Scales, totals: Array, layout: Layout, mode: _Mode)
     if mode.random_bits is not None:
         random = mode.random_bits.reshape(-1).astype(np.int64)
     round_any(
-        flat, target, scales.factors, totals, layout, rule.divides, rule.power_of_two, narrow,
+        flat, target, scales.factors, totals, layout, (rule.divides, rule.power_of_two, narrow),
         grid, mode.mode, OVERFLOW_CODES[mode.policy.value], mode.bits,
-        np.uint64(mode.seed % 2**64), np.uint64(mode.stream % 2**64), random,
+        (np.uint64(mode.seed % 2**64), np.uint64(mode.stream % 2**64)), random,
     )  # fmt: skip
     return out
 

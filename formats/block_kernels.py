@@ -167,12 +167,13 @@ def _restore_run(q, t, out):  # type: ignore[no-untyped-def]
 
 
 @parallel_jit
-def round_any(x, out, multipliers, totals, layout, divides, exact, narrow,
-              grid, mode, overflow, k, seed, stream, random):  # type: ignore[no-untyped-def]  # fmt: skip
+def round_any(x, out, multipliers, totals, layout, how, grid, mode, overflow, k, key, random):  # type: ignore[no-untyped-def]
     """out = fl(round(x scaled) total), in every mode; flat x, out (float32 or float64) and tables.
 
-    Philox bits by element index, unless `random` has an integer for each element.
+    how: (divides, exact, narrow), see `_scale_run`; key: seed and stream of the Philox bits, by
+    element index, unless `random` has an integer for each element.
     """
+    divides, exact, narrow = how
     for chunk in prange((x.size + CHUNK - 1) // CHUNK):
         a, z = chunk * CHUNK, min((chunk + 1) * CHUNK, x.size)
         factors, y, q = np.empty(z - a), np.empty(z - a), np.empty(z - a)
@@ -182,6 +183,6 @@ def round_any(x, out, multipliers, totals, layout, divides, exact, narrow,
             _given_run(y, q, random[a:z], grid, mode, overflow, k)
         else:
             words = np.empty(CHUNK + 8 if k > 0 else 1, np.uint32)
-            quantize_run(y, q, words, grid, mode, overflow, k, seed, stream, a)
+            quantize_run(y, q, words, grid, mode, overflow, k, key[0], key[1], a)
         spread(totals, factors, a, layout)
         _restore_run(q, factors, out[a:z])

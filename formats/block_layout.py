@@ -27,12 +27,13 @@ def lay_out(
 ) -> tuple[Layout, tuple[int, ...]]:
     """The blocks of an array of that shape, and the shape of its scales.
 
-    The scales have the array's shape with the blocked axes divided; one block: no axis at all.
+    The scales have the array's shape with the blocked axes divided; those of a whole tensor have
+    no axis, unless it is empty.
     """
     axis = fmt.axis if axis is None else axis
     if not shape or not fmt.block:
         n = prod(shape)
-        return Layout(1, 1, n, 1, 1, max(n, 1)), ()
+        return Layout(1, 1, n, 1, 1, max(n, 1)), () if n else (0,)
     if not -len(shape) <= axis < len(shape):
         raise InputError(
             f"axis = {axis} is not one of {-len(shape)} to {len(shape) - 1}, the axes of the array"
@@ -65,9 +66,8 @@ def find_amax(x: Array, layout: Layout) -> Array:
     kind, mask = _INTEGERS[x.dtype]
     whole = count_blocks(layout) == 1
     if whole and x.size > _SPLIT:
-        return find_amax(x, Layout(1, 1, x.size, 1, 1, _SPLIT)).view(kind).max(keepdims=True).view(
-            x.dtype
-        )
+        parts = find_amax(x, Layout(1, 1, x.size, 1, 1, _SPLIT)).view(kind)
+        return np.array([parts.max()], kind).view(x.dtype)
     amax = np.zeros(count_blocks(layout), kind)
     if x.size:
         find_largest(x.view(kind), amax, layout, mask)
@@ -118,7 +118,8 @@ def find_tensor(x: Array, fmt: BlockFormat) -> tuple[float, float]:
     """`tensor_factors` of a flat array; 1 for formats without a scale of the tensor."""
     if not fmt.scale_rule.two_level:
         return 1.0, 1.0
-    return tensor_factors(find_amax(x, Layout(1, 1, x.size, 1, 1, max(x.size, 1)))[0], fmt)
+    amax = find_amax(x, Layout(1, 1, x.size, 1, 1, x.size)) if x.size else np.zeros(1, x.dtype)
+    return tensor_factors(amax[0], fmt)
 
 
 def find_scales(x: Array, fmt: BlockFormat, layout: Layout) -> Scales:

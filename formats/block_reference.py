@@ -164,7 +164,9 @@ def affine_scale(block: list[float], fmt: BlockFormat, container: FloatFormat) -
     span = math.inf if infinite else nearest(Fraction(high) - Fraction(low), container)
     scale = store(divide(span, highest - lowest, container), fmt)
     shift = divide(low, scale, container) if scale > 0 else 0.0
-    moved = math.inf if math.isinf(shift) else nearest(Fraction(lowest) - Fraction(shift), container)
+    moved = (
+        math.inf if math.isinf(shift) else nearest(Fraction(lowest) - Fraction(shift), container)
+    )
     whole = moved if math.isinf(moved) else float(round(Fraction(moved)))
     zero = int(min(max(whole, lowest), highest))
     return ExactScale(scale, math.inf if scale == 0 else scale, scale, zero)
@@ -193,7 +195,9 @@ def round_element(
     if not isinstance(y, float):
         e = floor_log2(abs(y))
         below = e < grid.min_exponent
-        power = grid.min_exponent - grid.subnormal_fraction_bits if below else e - grid.fraction_bits
+        power = (
+            grid.min_exponent - grid.subnormal_fraction_bits if below else e - grid.fraction_bits
+        )
         value = round_exact(y, Fraction(2) ** power, rounding, random)
         if Fraction(grid.lowest) <= value <= Fraction(grid.largest):
             return float(value) if value else zero

@@ -47,7 +47,7 @@ def pack_codes(codes: T, bits: int) -> T:
         for byte, shift in _places(lane, bits):
             part = codes[..., lane::8]
             part = part << shift if shift >= 0 else part >> -shift
-            packed[..., byte :: bits][..., : part.shape[-1]] |= part
+            packed[..., byte::bits][..., : part.shape[-1]] |= part
     return packed
 
 
@@ -69,7 +69,7 @@ def unpack_codes(packed: T, bits: int, columns: int) -> T:
     for lane in range(min(8, columns)):
         room = codes[..., lane::8]
         for byte, shift in _places(lane, bits):
-            part = packed[..., byte :: bits][..., : room.shape[-1]]
+            part = packed[..., byte::bits][..., : room.shape[-1]]
             room |= (part >> shift if shift >= 0 else part << -shift) & (2**bits - 1)
     return codes
 
@@ -82,7 +82,9 @@ def _places(lane: int, bits: int) -> list[tuple[int, int]]:
 
 def _as_tensor(codes: NDArray[Any], name: str) -> Tensor:
     if codes.dtype != np.uint8:
-        raise InputError(f"{name}: dtype {codes.dtype} is not uint8: convert with .astype(np.uint8)")
+        raise InputError(
+            f"{name}: dtype {codes.dtype} is not uint8: convert with .astype(np.uint8)"
+        )
     return torch.from_numpy(np.require(codes, requirements=["C", "W"]))
 
 

@@ -58,7 +58,8 @@ class ScaleRule:
 _ROWS = (
     ScaleRule("floor", FLOOR, "E = floor(log2 amax) - emax", _MX),
     ScaleRule(
-        "shared_exponent", FLOOR, "E = floor(log2 amax) - emax, with emax = 0: the largest exponent",
+        "shared_exponent", FLOOR,
+        "E = floor(log2 amax) - emax; emax is 0: the exponent of the largest element",
         "Darvish Rouhani et al., Pushing the Limits of Narrow Precision Inferencing, NeurIPS 2020",
     ),
     ScaleRule("ceil", CEIL, "E = ceil(log2 amax) - emax", f"{_TORCHAO}: CEIL"),

@@ -8,6 +8,7 @@ import pytest
 from tapeout.formats import (
     BlockFormat,
     Stochastic,
+    decode,
     decode_blocks,
     encode_blocks,
     get_format,
@@ -33,9 +34,9 @@ def hard_array(shape: tuple[int, ...], dtype: type, seed: int, specials: bool = 
     rng = np.random.default_rng(seed)
     n = int(np.prod(shape))
     runs = np.repeat(rng.integers(-60, 60, n // 6 + 1), 6)[:n]
-    x = (rng.standard_normal(n) * 2.0 ** (runs + rng.integers(-9, 1, n))).astype(dtype)
+    x: np.ndarray = (rng.standard_normal(n) * 2.0 ** (runs + rng.integers(-9, 1, n))).astype(dtype)
     kind = rng.integers(0, 12, n)
-    power = np.ldexp(np.ones(n, dtype), runs).astype(dtype)
+    power: np.ndarray = np.ldexp(np.ones(n, dtype), runs).astype(dtype)
     x = np.where(kind == 0, power, x)
     x = np.where(kind == 1, np.nextafter(power, dtype(np.inf)), x)
     x = np.where(kind == 2, -np.nextafter(power, dtype(0)), x)
@@ -72,7 +73,12 @@ def check(x: np.ndarray, fmt: BlockFormat, axis: int, rounding: object = "neares
         random = np.random.default_rng(5).integers(0, 2**mode.bits, x.shape, dtype=np.uint64)
     with np.errstate(all="ignore"):
         want = quantize_blocks_exact(x, fmt, axis, mode, Overflow(overflow), random)
-    given = {"axis": axis, "rounding": mode, "overflow": overflow, "random_bits": random}
+    given: dict[str, object] = {
+        "axis": axis,
+        "rounding": mode,
+        "overflow": overflow,
+        "random_bits": random,
+    }
     got = quantize_blocks(x, fmt, **given)  # type: ignore[arg-type]
     assert_same(got, want.values, x)
     if codes:
@@ -87,8 +93,6 @@ def check_codes(
     assert_same(decode_blocks(coded), want.values, x)
     _, shape = lay_out(x.shape, fmt, axis)
     assert coded.scales.shape == shape
-    from tapeout.formats import decode
-
     stored = decode(coded.scales, fmt.scale).astype(np.float64)
     for at, scale in want.scales.items():
         assert_same(np.asarray(stored[at]), np.asarray(scale.stored), np.asarray(x))
@@ -102,11 +106,10 @@ def check_codes(
 def test_every_row_equals_the_reference(name: str, dtype: type) -> None:
     fmt = block(name)
     fmt = replace(fmt, block=tuple(min(n or 1, 13) for n in fmt.block))
-    for seed in range(2):
-        check(hard_array((7, 31), dtype, seed), fmt, -1)
-        check(hard_array((7, 31), dtype, seed + 9, specials=False), fmt, -1)
+    check(hard_array((5, 31), dtype, 0), fmt, -1)
+    check(hard_array((5, 26), dtype, 9, specials=False), fmt, -1)
     if len(fmt.block) < 2:
-        check(hard_array((7, 31), dtype, 3), fmt, 0)
+        check(hard_array((16, 7), dtype, 3), fmt, 0)
 
 
 ELEMENTS = ("mxfp8_e4m3", "mxfp8_e5m2", "mxfp4_e2m1", "mxint8", "msfp12", "int4_g32")
@@ -119,10 +122,10 @@ POWERS = [name for name, rule in RULES.items() if rule.power_of_two]
 def test_power_of_two_rules_equal_the_reference(name: str, rule: str, dtype: type) -> None:
     scale = get_format("e8m0")
     fmt = block(name, rule=rule, block=(8,), scale=scale, tensor_scale=None)
-    check(hard_array((9, 32), dtype, 1), fmt, -1)
-    check(hard_array((9, 30), dtype, 2), fmt, 1)
-    narrow = replace(fmt, scale=get_format("float8_e5m2"))
-    check(hard_array((6, 16), dtype, 3), narrow, -1)
+    check(hard_array((8, 24), dtype, 1), fmt, -1)
+    check(hard_array((3, 20), dtype, 2), fmt, 1)
+    narrow = block(name, rule=rule, block=(8,), scale=get_format("float8_e5m2"))
+    check(hard_array((3, 16), dtype, 3), narrow, -1)
 
 
 FLOATS = [n for n, r in RULES.items() if not r.power_of_two and not r.zero_point]
@@ -133,18 +136,19 @@ FLOATS = [n for n, r in RULES.items() if not r.power_of_two and not r.zero_point
 @pytest.mark.parametrize("name", ["mxfp8_e4m3", "mxfp4_e2m1", "int4_g32"])
 def test_float_rules_equal_the_reference(name: str, rule: str, scale: str) -> None:
     tensor = get_format("float32") if RULES[rule].two_level else None
-    for rounding in ("nearest_even", "up", "toward_zero"):
-        fmt = block(name, rule=rule, block=(8,), scale=get_format(scale), tensor_scale=tensor,
-                    scale_rounding=rounding)  # fmt: skip
-        for specials in (False, True):
-            check(hard_array((8, 16), np.float32, 4, specials), fmt, -1)
-        check(hard_array((8, 15), np.float64, 5, False), fmt, -1)
+    fmt = block(name, rule=rule, block=(8,), scale=get_format(scale), tensor_scale=tensor)
+    for specials in (False, True):
+        check(hard_array((5, 16), np.float32, 4, specials), fmt, -1)
+    check(hard_array((3, 15), np.float64, 5, False), fmt, -1)
+    for rounding in ("up", "toward_zero"):
+        other = replace(fmt, scale_rounding=rounding)
+        check(hard_array((4, 8), np.float32, 6, False), other, -1, codes=False)
 
 
 SHAPES = [
-    ((), -1, (4,)), ((1,), 0, (4,)), ((37,), -1, (8,)), ((37,), 0, (3, 8)), ((5, 9), 0, (4,)),
-    ((5, 9), 1, (4,)), ((3, 10, 7), 1, (4,)), ((3, 10, 7), -3, (2,)), ((3, 10, 7), -1, (4, 3)),
-    ((3, 10, 7), 1, (2, 4)), ((2, 3, 5, 6), -2, (2, 2)), ((5, 9), -1, ()), ((5, 9), -1, (None,)),
+    ((), -1, (4,)), ((1,), 0, (4,)), ((37,), -1, (8,)), ((17,), 0, (3, 8)), ((5, 9), 0, (4,)),
+    ((5, 9), 1, (4,)), ((2, 6, 3), 1, (4,)), ((3, 4, 3), -3, (2,)), ((2, 6, 5), -1, (4, 3)),
+    ((3, 5, 4), 1, (2, 4)), ((2, 2, 3, 4), -2, (2, 2)), ((5, 9), -1, ()), ((5, 9), -1, (None,)),
     ((5, 9), 0, (None,)), ((5, 9), -1, (None, 4)), ((5, 9), -1, (2, None)), ((5, 9), 0, (1, 2)),
     ((0, 3), -1, (2,)), ((3, 0), -1, (2,)), ((3, 0), 0, (2,)), ((0,), -1, ()),
 ]  # fmt: skip
@@ -157,9 +161,7 @@ def test_every_axis_and_shape_equals_the_reference(
 ) -> None:
     fmt = block(name, block=size)
     for dtype in DTYPES:
-        x = hard_array(shape, dtype, 6, specials=False)
-        check(x, fmt, axis)
-        check(x, fmt, axis, codes=False)
+        check(hard_array(shape, dtype, 6, specials=False), fmt, axis)
 
 
 ROUNDINGS = [r.value for r in Rounding if r is not Rounding.STOCHASTIC]
@@ -171,8 +173,8 @@ RANDOM = [Stochastic(8), Stochastic(32), Stochastic(4, "srf"), Stochastic(6, "sr
 def test_every_rounding_equals_the_reference(name: str, rounding: object) -> None:
     fmt = block(name, block=(8,))
     for dtype in DTYPES:
-        check(hard_array((6, 20), dtype, 7), fmt, -1, rounding)
-        check(hard_array((6, 20), dtype, 8, False), fmt, 0, rounding)
+        check(hard_array((3, 20), dtype, 7), fmt, -1, rounding)
+        check(hard_array((9, 5), dtype, 8, False), fmt, 0, rounding)
 
 
 @pytest.mark.parametrize("rounding", ["nearest_even", "toward_zero", "up", "to_odd"])
@@ -180,4 +182,4 @@ def test_every_rounding_equals_the_reference(name: str, rounding: object) -> Non
 @pytest.mark.parametrize("name", ["mxfp8_e5m2", "mxfp8_e4m3"])
 def test_overflow_policies_equal_the_reference(name: str, overflow: str, rounding: str) -> None:
     for dtype in DTYPES:
-        check(hard_array((8, 32), dtype, 11), block(name, block=(8,)), -1, rounding, overflow)
+        check(hard_array((5, 24), dtype, 11), block(name, block=(8,)), -1, rounding, overflow)
