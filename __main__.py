@@ -168,10 +168,10 @@ def formats(name: str | None, as_json: bool) -> int:
 
 def describe(fmt: Any) -> dict[str, Any]:
     """The fields of a format that say something, and the sizes that follow from them."""
-    facts = {field.name: getattr(fmt, field.name) for field in fields(fmt)}
-    facts = {
-        key: getattr(value, "name", value) if is_dataclass(value) else value
-        for key, value in facts.items()
+    parts = {field.name: getattr(fmt, field.name) for field in fields(fmt)}
+    facts: dict[str, Any] = {
+        key: getattr(part, "name", "") if is_dataclass(part) else part
+        for key, part in parts.items()
     }
     facts |= {name: getattr(fmt, name) for name in SIZES if hasattr(fmt, name)}
     if "values" in facts:  # a codebook: exact fractions

@@ -67,6 +67,24 @@ def find_largest(bits, amax, layout, mask):  # type: ignore[no-untyped-def]
                     _raise(amax[t * inner : (t + 1) * inner], bits[start : start + inner], mask)
 
 
+@jit
+def _widen(x, lowest, highest):  # type: ignore[no-untyped-def]
+    """Ranges widened to hold x: one for each of its elements, or one for all of them."""
+    if lowest.size == x.size:
+        for i in range(x.size):
+            v = x[i]
+            lowest[i] = v if v < lowest[i] or np.isnan(v) else lowest[i]
+            highest[i] = v if v > highest[i] or np.isnan(v) else highest[i]
+        return
+    low, high, missing = lowest[0], highest[0], 0
+    for i in range(x.size):
+        low = x[i] if x[i] < low else low
+        high = x[i] if x[i] > high else high
+        missing += np.isnan(x[i])
+    lowest[0] = np.nan if missing > 0 else low
+    highest[0] = np.nan if missing > 0 else high
+
+
 @parallel_jit
 def find_range(x, lowest, highest, layout):  # type: ignore[no-untyped-def]
     """Least and largest value of each block with 0 among them; NaN if there is one. Flat tables."""
@@ -80,11 +98,12 @@ def find_range(x, lowest, highest, layout):  # type: ignore[no-untyped-def]
         left = right * layout.tile_columns
         end = min(left + layout.tile_columns, columns)
         for row in range(top, bottom):
-            for at in range((row * columns + left) * inner, (row * columns + end) * inner):
-                i = t * inner + at % inner
-                v = x[at]
-                lowest[i] = v if v < lowest[i] or np.isnan(v) else lowest[i]
-                highest[i] = v if v > highest[i] or np.isnan(v) else highest[i]
+            for column in range(left, end if inner > 1 else left + 1):
+                start = (row * columns + column) * inner
+                run = x[start : start + inner] if inner > 1 else x[start : start + end - left]
+                _widen(
+                    run, lowest[t * inner : (t + 1) * inner], highest[t * inner : (t + 1) * inner]
+                )
 
 
 @jit

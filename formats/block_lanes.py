@@ -184,10 +184,12 @@ def _float_scales(largest, m, t, scaling, lanes, rounds):  # type: ignore[no-unt
 
 def get_route(scaling: Scaling, scale: Grid) -> tuple[int, Lanes]:
     """How `round_lines` computes these scales, and the lanes of the scale format."""
-    even = scaling.rule == EVEN and (scaling.emax < 1 or scaling.even_bits > 22)
     lanes = get_lanes(scale)
     if scaling.rule <= RATIO:
-        slow = even or scaling.least < -127 or scaling.most > 127
+        # Of subnormal magnitudes the exponents here are too large, which the clamp must mend.
+        even = scaling.rule == EVEN and (scaling.emax < 1 or scaling.even_bits > 22)
+        slow = even or (scaling.rule != RATIO and scaling.emax < 0)
+        slow = slow or scaling.least < -127 or scaling.most > 127
         return (ONE_BY_ONE if slow else BY_EXPONENT), _EXACT
     if scaling.rounding != 0 or scaling.rule > TWO_LEVEL_DIVIDED:
         return ONE_BY_ONE, _EXACT

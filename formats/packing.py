@@ -33,8 +33,12 @@ def pack_codes(codes: T, bits: int) -> T:
     Raises:
         InputError: the codes are not uint8, or one needs more bits.
     """
-    if not isinstance(codes, Tensor):
-        return pack_codes(_as_tensor(codes, "pack_codes"), bits).numpy()
+    if isinstance(codes, Tensor):
+        return _pack(codes, bits)
+    return _pack(_as_tensor(codes, "pack_codes"), bits).numpy()
+
+
+def _pack(codes: Tensor, bits: int) -> Tensor:
     _check(codes, bits, "pack_codes")
     if codes.numel() > 0 and int(codes.amax()) >= 2**bits:
         raise InputError(
@@ -57,8 +61,12 @@ def unpack_codes(packed: T, bits: int, columns: int) -> T:
     Raises:
         InputError: the packed rows are not uint8 or do not have the length of `columns` codes.
     """
-    if not isinstance(packed, Tensor):
-        return unpack_codes(_as_tensor(packed, "unpack_codes"), bits, columns).numpy()
+    if isinstance(packed, Tensor):
+        return _unpack(packed, bits, columns)
+    return _unpack(_as_tensor(packed, "unpack_codes"), bits, columns).numpy()
+
+
+def _unpack(packed: Tensor, bits: int, columns: int) -> Tensor:
     _check(packed, bits, "unpack_codes")
     if columns < 0 or packed.shape[-1] != packed_bytes(columns, bits):
         raise InputError(

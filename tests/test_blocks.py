@@ -15,6 +15,7 @@ from tapeout.formats import (
     list_block_formats,
     quantize_blocks,
 )
+from tapeout.formats.block import FixedElement
 from tapeout.formats.block_layout import lay_out
 from tapeout.formats.block_reference import ExactBlocks, quantize_blocks_exact
 from tapeout.formats.rounding import Overflow, Rounding, get_rounding
@@ -126,6 +127,15 @@ def test_power_of_two_rules_equal_the_reference(name: str, rule: str, dtype: typ
     check(hard_array((3, 20), dtype, 2), fmt, 1)
     narrow = block(name, rule=rule, block=(8,), scale=get_format("float8_e5m2"))
     check(hard_array((3, 16), dtype, 3), narrow, -1)
+
+
+@pytest.mark.parametrize("rule", POWERS)
+@pytest.mark.parametrize(("width", "fraction"), [(8, 9), (8, 6), (5, 2)])
+def test_fixed_point_elements_equal_the_reference(width: int, fraction: int, rule: str) -> None:
+    """Among them elements below 1, whose emax is negative."""
+    element = FixedElement("fixed", width, fraction, symmetric=rule == "ceil")
+    fmt = block("mxint8", element=element, rule=rule, block=(8,))
+    check(hard_array((6, 24), np.float32, 12), fmt, -1)
 
 
 FLOATS = [n for n, r in RULES.items() if not r.power_of_two and not r.zero_point]
