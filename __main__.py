@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -168,7 +168,11 @@ def formats(name: str | None, as_json: bool) -> int:
 
 def describe(fmt: Any) -> dict[str, Any]:
     """The fields of a format that say something, and the sizes that follow from them."""
-    facts = {field.name: getattr(fmt, field.name) for field in fields(fmt)}
+    parts = {field.name: getattr(fmt, field.name) for field in fields(fmt)}
+    facts: dict[str, Any] = {
+        key: getattr(part, "name", "") if is_dataclass(part) else part
+        for key, part in parts.items()
+    }
     facts |= {name: getattr(fmt, name) for name in SIZES if hasattr(fmt, name)}
     if "values" in facts:  # a codebook: exact fractions
         facts["values"] = [str(value) for value in facts["values"]]

@@ -1,6 +1,8 @@
 """GROUND: what a number is, and how a real number becomes one."""
 
-from .catalog import get_format, list_formats
+from .block import BlockFormat
+from .block_codes import BlockCodes, unpack_blocks
+from .catalog import get_format, list_block_formats, list_formats
 from .codebook import CodebookFormat
 from .conversion import decode, encode, quantize
 from .errors import InputError
@@ -12,6 +14,8 @@ from .posit import PositFormat
 from .rounding import Overflow, Rounding, Stochastic
 
 __all__ = [
+    "BlockCodes",
+    "BlockFormat",
     "CodebookFormat",
     "FixedFormat",
     "FloatFormat",
@@ -27,8 +31,10 @@ __all__ = [
     "decode",
     "encode",
     "get_format",
+    "list_block_formats",
     "list_conversions",
     "list_formats",
     "p3109",
     "quantize",
+    "unpack_blocks",
 ]

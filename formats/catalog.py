@@ -2,6 +2,8 @@
 
 from functools import cache
 
+from .block import AnyFormat
+from .block_rows import BLOCK_ALIASES, block_rows
 from .codebook_rows import ALL_CODEBOOKS
 from .errors import InputError, hint
 from .format import FixedFormat, FloatFormat, Format, IntegerFormat
@@ -110,6 +112,7 @@ _ROWS: tuple[Format, ...] = (
     *_FLOATS, *_CFLOATS, *_P3109, *_INTEGERS, *_FIXED, *ALL_CODEBOOKS, *_POSITS, *_LOGS
 )  # fmt: skip
 CATALOG = {row.name: row for row in _ROWS}
+BLOCKS = block_rows(CATALOG)
 
 ALIASES = {
     "fp64": "float64", "fp32": "float32", "tf32": "tfloat32", "bf16": "bfloat16",
@@ -130,14 +133,21 @@ def list_formats() -> list[str]:
     return list(CATALOG)
 
 
+def list_block_formats() -> list[str]:
+    """The canonical names of the block formats, which share scales among elements."""
+    return list(BLOCKS)
+
+
 @cache
-def _named(name: str, where: str) -> Format:
+def _named(name: str, where: str) -> AnyFormat:
     canonical = ALIASES.get(name, name)
     if canonical in CATALOG:
         return CATALOG[canonical]
+    if (block := BLOCK_ALIASES.get(name, name)) in BLOCKS:
+        return BLOCKS[block]
     if (row := parse_name(name)) is not None:
         return row
-    known = [*CATALOG, *ALIASES]
+    known = [*CATALOG, *ALIASES, *BLOCKS, *BLOCK_ALIASES]
     place = f"{where}: " if where else ""
     raise InputError(
         f'{place}format = "{name}" is not one of {", ".join(CATALOG)}, nor of the families eXmY, '
@@ -145,7 +155,7 @@ def _named(name: str, where: str) -> Format:
     )
 
 
-def get_format(fmt: str | Format, where: str = "") -> Format:
+def get_format(fmt: str | AnyFormat, where: str = "") -> AnyFormat:
     """The format of that name, alias or family; a `Format` passes through.
 
     | spelling                  | format                                                        |
