@@ -6,6 +6,7 @@ from functools import cache
 from .codebook import CODEBOOKS
 from .errors import InputError, hint
 from .format import FloatFormat, Format, IntegerFormat
+from .qtorch_numbers import from_qtorch, is_qtorch
 
 _IEEE = "IEEE 754-2019"
 _OFP8 = "OCP 8-bit Floating Point Specification (OFP8) rev. 1.0"
@@ -110,9 +111,12 @@ def _custom_float(name: str, exponent: int, fraction: int, suffix: str | None) -
 
 
 def get_format(fmt: str | Format, where: str = "") -> Format:
-    """The format of that name, alias or custom spelling; a `Format` passes through.
+    """The format of that name, alias or custom spelling; a `Format` passes through, a
+    number of qtorch's becomes its format.
 
     Raises:
         InputError: no such format; `where` is named as the place.
     """
-    return _named(fmt, where) if isinstance(fmt, str) else fmt
+    if isinstance(fmt, str):
+        return _named(fmt, where)
+    return from_qtorch(fmt, where) if is_qtorch(fmt) else fmt
