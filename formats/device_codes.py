@@ -1,5 +1,6 @@
 """Codes of float and integer formats by torch operations alone; the arithmetic is `device.py`'s."""
 
+import math
 from typing import Any
 
 import torch
@@ -80,12 +81,18 @@ def _float_codes(parts: Parts, fmt: FloatFormat) -> Tensor:
     steps = ((parts.wide & MASK) | IMPLICIT) >> places.clamp(0, 63)
     codes = torch.where(field >= int(fmt.zero), normal, steps)
     codes = torch.where(parts.wide == ZERO, 0, codes)
-    infinity = ((1 << fmt.exponent_bits) - 1) << width
-    codes = torch.where(parts.wide == INFINITE, infinity, codes)
+    codes = torch.where(parts.wide == INFINITE, _top_body(fmt) + 1, codes)
     if fmt.signed:
         sign = -(1 << 63) if fmt.bits == 64 else 1 << (fmt.bits - 1)
         codes = torch.where(parts.negative, codes | sign, codes)
     return torch.where(parts.nan, nan_code(fmt), codes) if fmt.grid.has_nan else codes
+
+
+def _top_body(fmt: FloatFormat) -> int:
+    """The code of the largest value; that of infinity, where there is one, is the next."""
+    fraction, exponent = math.frexp(fmt.largest)
+    field = exponent - 1 - fmt.min_exponent + int(fmt.zero)
+    return (field << fmt.fraction_bits) + int((2 * fraction - 1) * 2**fmt.fraction_bits)
 
 
 def _float_parts(codes: Tensor, fmt: FloatFormat) -> Parts:
@@ -99,15 +106,12 @@ def _float_parts(codes: Tensor, fmt: FloatFormat) -> Parts:
     if fmt.zero:
         small = widen(fraction, fmt.min_exponent - width, width)
         wide = torch.where(field == 0, small if fmt.subnormals else ZERO, wide)
-    top = field == (1 << fmt.exponent_bits) - 1
-    nan = torch.zeros_like(negative)
-    if fmt.nan == "ieee":
-        nan = top & (fraction != 0) if fmt.infinity else top
-        wide = torch.where(top, INFINITE, wide)
-    elif fmt.nan == "all_ones":
-        nan = body == (1 << (fmt.bits - signed)) - 1
-    elif fmt.nan == "negative_zero":
-        nan = negative & (body == 0)
+    top = _top_body(fmt)
+    infinite = (body == top + 1) & fmt.infinity
+    nan = (body > top) & ~infinite
+    if fmt.nan == "negative_zero":
+        nan = nan | (negative & (body == 0))
+    wide = torch.where(infinite, INFINITE, wide)
     return Parts(negative, wide, nan)
 
 

@@ -120,7 +120,7 @@ def _fixed_name(number: Any, place: str) -> str:
             f"{place}{_shown(number)}: a word of {wl} bits with {fl} behind the point has no place "
             "for its sign; use fl up to wl - 1, or tapeout.formats.qpytorch.fixed_point_quantize"
         )
-    return f"q{wl - fl - 1}.{fl}" + ("s" if number.symmetric else "")
+    return f"q{wl - fl - 1}.{fl}" + ("_symmetric" if number.symmetric else "")
 
 
 def _shown(number: Any) -> str:
