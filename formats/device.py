@@ -124,19 +124,26 @@ def _integers(x: Tensor, random: Tensor | None, bits: int, seed: int, stream: in
 
 def check_parts(parts: Parts, grid: Grid, policy: Overflow, name: str) -> None:
     """Refuse what the grid has no value for: a policy, NaN, or infinity that cannot wrap."""
-    integral = grid.fraction_bits == 52 == grid.subnormal_fraction_bits and not grid.has_nan
-    if policy is Overflow.WRAP and not integral:
-        raise InputError(f'overflow = "wrap" is for integers, not {name}; use saturate')
+    if policy is Overflow.WRAP and not _wraps(grid):
+        raise InputError(
+            f'overflow = "wrap" is for integers that use all codes, not {name}; use saturate'
+        )
     if grid.has_nan:
         return
-    if policy in (Overflow.INFINITY, Overflow.NAN):
-        raise InputError(
-            f'overflow = "{policy}": {name} has neither infinity nor NaN; use saturate'
-        )
+    if policy is Overflow.NAN or (policy is Overflow.INFINITY and not grid.has_infinity):
+        raise InputError(f'overflow = "{policy}": {name} has no code for it; use saturate')
     if missing := int(parts.nan.sum()):
         raise InputError(f"{missing} NaN in the input: {name} has no NaN; remove them first")
     if policy is Overflow.WRAP and bool((parts.wide == INFINITE).any()):
         raise InputError(f"infinity in the input cannot wrap into {name}; use saturate")
+
+
+def _wraps(grid: Grid) -> bool:
+    """Whether the values are the multiples of a quantum, as many as a power of two."""
+    quantum = 2.0 ** (grid.min_exponent - grid.subnormal_fraction_bits)
+    count = (grid.largest - grid.lowest) / quantum + 1
+    even = grid.fraction_bits == 52 == grid.subnormal_fraction_bits and not grid.has_nan
+    return even and math.frexp(count)[0] == 0.5
 
 
 def _round_wide(parts: Parts, grid: Grid, mode: Mode, k: int, random: Tensor) -> Tensor:
@@ -224,7 +231,9 @@ def _bound(x: Parts, rounded: Tensor, grid: Grid, mode: Mode, policy: Overflow) 
     else:
         nan = nan | over
     wide = torch.where(over, torch.where(stops, limit, INFINITE), wide)
-    negative = negative & ~(stops & below) if grid.lowest >= 0 else negative
+    if grid.lowest >= 0:
+        negative = negative & ~(stops & below)
+        nan = nan | (below & ~stops)  # infinity has no sign in an unsigned format
     return Parts(negative & (grid.signed_zero | (wide != ZERO)), wide, nan)
 
 

@@ -82,8 +82,9 @@ def facts_of(fmt: Any) -> dict[str, Any]:
     facts |= _counts(fmt)
     sizes = {key: getattr(fmt, key, None) for key in ("exponent_bias", *SIZES)}
     facts |= {key: value for key, value in sizes.items() if value is not None}
-    if "lowest" not in facts and hasattr(fmt, "grid"):
-        facts["lowest"] = float(fmt.grid.lowest)
+    grid = getattr(fmt, "grid", None)
+    if "lowest" not in facts and grid is not None:
+        facts["lowest"] = float(grid.lowest)
     if "min_subnormal" in facts:
         facts.pop("smallest", None)
     facts["source"] = str(getattr(fmt, "source", ""))
@@ -149,10 +150,9 @@ def landmarks(fmt: Any) -> Iterator[CodeRow]:
     seen: set[int] = set()
     for label, value in wanted:
         code = None if value is None else _code_of(fmt, value)
-        if code is not None and code not in seen:
+        if value is not None and code is not None and code not in seen:
             seen.add(code)
-            (held,) = code_values(fmt, (code,)) if value is None else (value,)
-            yield CodeRow(code, bits_text(fmt, code), float(held), label)
+            yield CodeRow(code, bits_text(fmt, code), value, label)
 
 
 def bits_text(fmt: Any, code: int) -> str:

@@ -49,13 +49,13 @@ _LAST = (
 
 def print_list(formats: Sequence[Any], console: Console) -> None:
     """All formats, a line each; block formats in a table of their own."""
-    heads = ("name", "family", "bits", "largest", "normal", "smallest", "prec", "codes", "source")
+    heads = "name family bits largest normal smallest prec codes source".split()
     rows = [_summary(fmt) for fmt in formats if not is_blocked(fmt)]
     _print_columns(heads, rows, console)
     blocked = [fmt for fmt in formats if is_blocked(fmt)]
     if blocked:
         console.print()
-        heads = ("block format", "bits", "element", "scale", "block", "rule", "source")
+        heads = ["block format", "bits", "element", "scale", "block", "rule", "source"]
         _print_columns(heads, [_block_summary(fmt) for fmt in blocked], console)
 
 
