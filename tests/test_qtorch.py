@@ -204,16 +204,17 @@ def test_bad_input_is_one_sentence(call: Callable[[], Any], words: list[str]) ->
 @pytest.mark.parametrize(("exp", "man"), FLOATS)
 def test_floats_agree_with_qtorch_but_for_ties(theirs: Any, exp: int, man: int) -> None:
     x = spread()
-    x = x[x.abs() <= get_format(f"e{exp}m{man}").grid.largest]  # type: ignore[union-attr]
+    fmt: Any = get_format(f"e{exp}m{man}")
+    x = x[x.abs() <= fmt.largest]
     mine, other = (
         float_quantize(x, exp, man, "nearest"),
         theirs.float_quantize(x, exp, man, "nearest"),
     )
-    away = quantize(x, f"e{exp}m{man}", rounding="nearest_away")
-    assert torch.equal(other, away + 0.0) or exp < 6  # narrow exponents: subnormals round twice
     differ = mine != other
     assert int(differ.sum()) <= 20
-    assert torch.equal(other[differ].abs() > mine[differ].abs(), torch.ones(int(differ.sum())) == 1)
+    tie = (x.double() - mine).abs() == (other.double() - x).abs()
+    assert (tie | (x.abs() < fmt.min_normal))[differ].all()  # subnormals are rounded twice
+    assert (other.abs() > mine.abs())[differ].all()
 
 
 @pytest.mark.slow
@@ -273,6 +274,11 @@ def test_what_qtorch_does_otherwise_with_blocks_and_fixed_point(theirs: Any) -> 
     assert block_quantize(ties, 5, -1, "nearest").tolist() == [8, 0, 2, 0, -2, -2]
     wide = theirs.block_quantize(torch.tensor([8.0, 0.5]), 23, -1, "nearest")
     assert (wide < -15).all()  # 23 bits and more: one negative value
+    torch.manual_seed(0)
+    many = torch.randn(240_000) * 2.0 ** torch.randint(-6, 6, (240_000,))
+    for wl, low, high in ((8, 0, 30), (20, 10_000, 20_000)):  # x + 6 * 2^E is rounded first
+        other = theirs.block_quantize(many, wl, -1, "nearest")
+        assert low <= int((other != block_quantize(many, wl, -1, "nearest")).sum()) <= high
     near_top = theirs.block_quantize(torch.tensor([3e38, 1e37]), 8, -1, "nearest")
     assert (near_top < -3e38).all()  # 6 * 2^127 is no float32
     assert block_quantize(torch.tensor([3e38, 1e37]), 8, -1, "nearest")[0] == 2.0**127 * 1.765625
@@ -304,7 +310,7 @@ def test_which_stochastic_rounding_of_qtorch_follows_the_seed(theirs: Any) -> No
 
 @pytest.mark.slow
 def test_what_qtorch_leaves_out_on_the_way_back(theirs: Any) -> None:
-    import qtorch
+    qtorch = importlib.import_module("qtorch")
 
     def gradient(make: Callable[..., Any], *numbers: Any, **options: Any) -> list[float]:
         x = torch.tensor([1.0, 100.0], requires_grad=True)

@@ -203,12 +203,8 @@ def lane_reference(seed: int, stream: int, index: int, bits: int) -> int:
     block, lane = divmod(index, 128 // width)
     counter = (block % 2**32, block >> 32, stream % 2**32, stream >> 32)
     words = philox_reference(counter, (seed % 2**32, seed >> 32))
-    whole = sum(word << (32 * n) for n, word in enumerate(words))
-    return (
-        whole >> (width * lane) & (2**width - 1) >> 0
-        if bits == width
-        else (whole >> (width * lane) & (2**width - 1)) >> (width - bits)
-    )
+    whole: int = sum(word << (32 * n) for n, word in enumerate(words))
+    return (whole >> (width * lane) & ((1 << width) - 1)) >> (width - bits)
 
 
 @pytest.mark.parametrize("bits", [1, 5, 8, 9, 16, 17, 24, 32])
