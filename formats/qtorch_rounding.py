@@ -39,7 +39,7 @@ def round_number(x: Tensor, number: Any, rounding: str, seed: int | None) -> Ten
             check_fixed(number.wl, number.fl)
             return _rounded_steps(x, number, mode, seed or 0)
         case _:
-            return _rounded_blocks(x, number, mode, seed or 0)
+            return round_blocks(x, number, mode, seed or 0)
 
 
 def _rounded_floats(x: Tensor, number: Any, mode: Rounding | Stochastic, seed: int) -> Tensor:
@@ -64,8 +64,11 @@ def _rounded_steps(x: Tensor, number: Any, mode: Rounding | Stochastic, seed: in
     return _on_grid(x, grid, mode, "saturate", seed)
 
 
-def _rounded_blocks(x: Tensor, number: Any, mode: Rounding | Stochastic, seed: int) -> Tensor:
-    """Each block over the quantum of its largest magnitude is rounded to integers."""
+def round_blocks(x: Tensor, number: Any, mode: Rounding | Stochastic, seed: int) -> Tensor:
+    """Each block over the quantum of its largest magnitude is rounded to integers.
+
+    number: BlockFloatingPoint(wl, dim), qtorch's or ours; mode: any rounding, not qtorch's alone.
+    """
     if not 2 <= number.wl <= 32:
         raise InputError(f"BlockFloatingPoint(wl={number.wl}): wl must be 2 to 32")
     if not -1 <= number.dim < max(x.dim(), 1):

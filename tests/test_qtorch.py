@@ -32,6 +32,8 @@ from tapeout.formats.qpytorch import (
     quantizer,
 )
 from tapeout.formats.qtorch_numbers import from_qtorch, is_qtorch
+from tapeout.formats.qtorch_rounding import round_blocks
+from tapeout.formats.rounding import get_rounding
 
 FLOATS = [(4, 3), (5, 2), (3, 2), (2, 1), (5, 10), (8, 7), (6, 9)]
 FIXED = [(8, 4, True, False), (8, 4, True, True), (16, 8, True, False), (8, 4, False, False),
@@ -116,6 +118,15 @@ def test_blocks_round_as_fractions_do(wl: int, dim: int) -> None:
         quantum = Fraction(2) ** (math.frexp(largest)[1] - 1 - (wl - 2))
         end = (2 ** (wl - 1) - 1) * quantum
         assert rounded.flatten().tolist() == exact_steps(values, quantum, -end, end)
+
+
+def test_blocks_take_every_rounding() -> None:
+    x = torch.tensor([8.0, 0.5, -0.5, 1.25, -1.25])  # the quantum is 1
+    want = {"up": [8, 1, 0, 2, -1], "down": [8, 0, -1, 1, -2], "toward_zero": [8, 0, 0, 1, -1],
+            "nearest_away": [8, 1, -1, 1, -1], "to_odd": [8, 1, -1, 1, -1]}  # fmt: skip
+    for name, values in want.items():
+        got = round_blocks(x, BlockFloatingPoint(5), get_rounding(name), 0)
+        assert got.tolist() == values, name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
