@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .reports import VerdictRow
 
 PASSED = {"STABLE", "REFERENCE"}
-SIZES = ("bits", "precision", "largest", "lowest", "min_normal", "min_subnormal")
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine to read.")
 CHECK = click.option("--check", is_flag=True, help="Exit with 1 unless every verdict is STABLE.")
@@ -140,43 +139,52 @@ def chips(name: str | None, as_json: bool) -> int:
 
 @cli.command()
 @click.argument("name", required=False)
+@click.option("--all", "every", is_flag=True, help="Print every code of up to 16 bits.")
+@click.option("--figure", type=Path, metavar="FILE.svg|png", help="Draw the relative spacing.")
 @JSON
-def formats(name: str | None, as_json: bool) -> int:
-    """List the number formats, or show the format NAME: any name, alias, or eXmY or intN.
+def formats(name: str | None, every: bool, figure: Path | None, as_json: bool) -> int:
+    """List the number formats, or show the format NAME: its facts, codes and spacing.
+
+    NAME is any name or alias of the list, or the spelling of a family, as e5m10 or int6.
 
     \b
     Examples:
       tapeout formats
       tapeout formats e4m3
-      tapeout formats e5m10 --json
+      tapeout formats bfloat16 --all
+      tapeout formats e5m10 --json --figure spacing.svg
     """
-    from .formats import get_format, list_formats
+    from rich.console import Console
 
+    from .formats import InputError, get_format
+    from .formats.listing import list_names, summary_of
+    from .formats.spacing import table_of
+    from .reports.format_page import print_format, print_list
+
+    console = Console(markup=False, highlight=False, emoji=False)
     if name is None:
-        rows = [describe(get_format(row)) for row in list_formats()]
-        shown = ("name", "bits", "largest", "min_normal", "min_subnormal")
-        print_rows(rows if as_json else [{k: row.get(k) for k in shown} for row in rows], as_json)
+        if every or figure:
+            option = "--all" if every else "--figure"
+            raise InputError(f"formats: {option} needs the NAME of one format")
+        found = [get_format(row) for row in list_names()]
+        if as_json:
+            print_json([summary_of(fmt) for fmt in found])
+        else:
+            print_list(found, console)
         return 0
-    facts = describe(get_format(name))
-    if as_json:
-        print_json(facts)
+    fmt = get_format(name)
+    document = table_of(fmt, every) if as_json else None
+    if figure:
+        from .reports.format_figure import write_figure
+
+        write_figure(fmt, figure)
+    if document is not None:
+        print_json(document)
         return 0
-    for key, value in facts.items():
-        click.echo(f"{key:16} {show(value)}")
+    print_format(fmt, every, console)
+    if figure:
+        click.echo(f"figure: {figure}")
     return 0
-
-
-def describe(fmt: Any) -> dict[str, Any]:
-    """The fields of a format that say something, and the sizes that follow from them."""
-    parts = {field.name: getattr(fmt, field.name) for field in fields(fmt)}
-    facts: dict[str, Any] = {
-        key: getattr(part, "name", "") if is_dataclass(part) else part
-        for key, part in parts.items()
-    }
-    facts |= {name: getattr(fmt, name) for name in SIZES if hasattr(fmt, name)}
-    if "values" in facts:  # a codebook: exact fractions
-        facts["values"] = [str(value) for value in facts["values"]]
-    return {key: value for key, value in facts.items() if value is not None}
 
 
 def show(value: Any) -> str:

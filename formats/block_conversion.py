@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .arrays import as_floats
 from .block import BlockFormat
 from .block_codes import BlockCodes
 from .block_kernels import Layout, round_any
@@ -18,6 +19,7 @@ from .errors import InputError
 from .format import FLOAT32, FloatFormat, IntegerFormat, fits
 from .jit import start_threads
 from .lanes import make_plan
+from .random import random_dtype
 from .rounding import (
     AnyRounding,
     Overflow,
@@ -308,10 +310,11 @@ def _element_codes(values: Array, fmt: BlockFormat) -> Array:
     assert not isinstance(element, CodebookFormat)
     if not element.grid.has_nan:
         values = np.where(np.isnan(values), values.dtype.type(0), values)
-    return encode(values, element, overflow="infinity" if element.grid.has_infinity else "saturate")
+    policy = "infinity" if element.grid.has_infinity else "saturate"
+    return np.asarray(encode(values, element, overflow=policy))
 
 
 def _element_values(codes: Array, fmt: BlockFormat, dtype: np.dtype[Any]) -> Array:
     element = fmt.element
     assert not isinstance(element, CodebookFormat)
-    return decode(codes, element).astype(dtype)
+    return np.asarray(decode(codes, element), dtype)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 from .block import BlockFormat
-from .codebook_rows import DYNAMIC_TREE_4BIT, LINEAR2_4BIT
+from .codebook import DYNAMIC_TREE_4BIT, LINEAR2_4BIT
 from .format import FixedFormat, FloatFormat, Format, IntegerFormat
 from .rounding import Rounding
 
@@ -79,8 +79,8 @@ def _groups(
 def _others(floats: Mapping[str, FloatFormat]) -> Iterator[BlockFormat]:
     single = floats["float32"]
     yield BlockFormat(
-        "nvfp4", floats["float4_e2m1fn"], floats["float8_e4m3fnu"], (16,), "nvfp4", tensor_scale=single,
-        source=_NVFP4,
+        "nvfp4", floats["float4_e2m1fn"], floats["float8_e4m3fnu"], (16,), "nvfp4",
+        tensor_scale=single, source=_NVFP4,
     )  # fmt: skip
     for book in (LINEAR2_4BIT, DYNAMIC_TREE_4BIT):
         yield BlockFormat(

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from .block import AnyFormat
+from .block import AnyFormat, BlockFormat
 from .block_rows import BLOCK_ALIASES, block_rows
 from .codebook_rows import ALL_CODEBOOKS
 from .errors import InputError, hint
@@ -11,6 +11,7 @@ from .logarithmic import LogFormat
 from .names import cfloat, parse_name
 from .p3109 import p3109
 from .posit import PositFormat
+from .qtorch_numbers import from_qtorch, is_qtorch
 
 _IEEE = "IEEE 754-2019"
 _OFP8 = "OCP 8-bit Floating Point Specification (OFP8) rev. 1.0"
@@ -138,6 +139,18 @@ def list_block_formats() -> list[str]:
     return list(BLOCKS)
 
 
+def get_element(name: str) -> Format:
+    """`get_format` for numbers one by one.
+
+    Raises:
+        InputError: no such format, or one whose elements share scales.
+    """
+    row = get_format(name)
+    if isinstance(row, BlockFormat):
+        raise InputError(f'format = "{name}" shares scales among its elements; use a format of one')
+    return row
+
+
 @cache
 def _named(name: str, where: str) -> AnyFormat:
     canonical = ALIASES.get(name, name)
@@ -187,4 +200,6 @@ def get_format(fmt: str | AnyFormat, where: str = "") -> AnyFormat:
     Raises:
         InputError: no such format; `where` is named as the place.
     """
-    return _named(fmt, where) if isinstance(fmt, str) else fmt
+    if isinstance(fmt, str):
+        return _named(fmt, where)
+    return from_qtorch(fmt, where) if is_qtorch(fmt) else fmt

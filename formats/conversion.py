@@ -1,18 +1,21 @@
 """quantize, encode and decode, for numpy arrays and torch tensors of any shape."""
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 
 from .arrays import CONTAINERS, Array, T, as_codes, as_floats
+from .block import AnyFormat, BlockFormat
+from .block_codes import BlockCodes
 from .catalog import get_format
 from .codes import decode_grid
-from .errors import InputError
+from .errors import InputError, choice
 from .float_table import table_of
 from .format import FloatFormat, Format, GridFormat, fits
 from .generators import draw_words
 from .grid_conversion import Conversion, encode_grid, quantize_grid
+from .qtorch_numbers import is_qtorch
 from .rounding import (
     AnyRounding,
     Flush,
@@ -24,10 +27,12 @@ from .rounding import (
 )
 from .tables import decode_table, encode_table, quantize_table
 
+GRADIENTS = ("none", "straight_through", "clipped")
+
 
 def quantize(
     x: T,
-    fmt: str | Format,
+    fmt: str | AnyFormat,
     *,
     rounding: AnyRounding = "nearest_even",
     overflow: str | Overflow = "saturate",
@@ -35,32 +40,57 @@ def quantize(
     seed: int = 0,
     stream: int = 0,
     random_bits: Array | None = None,
+    axis: int | None = None,
+    gradient: Literal["none", "straight_through", "clipped"] = "none",
 ) -> T:
     """Each element of x rounded to a value of the format.
 
     Args:
         x: float64, float32, float16 or bfloat16 array or tensor of any shape, or a number; not
             changed.
-        fmt: a name, an alias, a custom eXmY or intN, or a `Format`.
+        fmt: a name, an alias or family (see `get_format`), a `Format` or `BlockFormat`, or a
+            number of qtorch's.
         rounding: a name of `Rounding`, or `Stochastic(bits=k, rule=...)`.
         overflow: what magnitudes beyond the largest value become, infinity included.
-        flush: whether subnormal inputs and results become zeros.
+        flush: whether subnormal inputs and results become zeros; not for blocks.
         seed, stream: select the random bits of stochastic rounding; element i in row-major order
             always gets the same bits.
         random_bits: integers in 0 .. 2^k - 1 of x's shape, used in their place.
+        axis: along which blocks lie; None is the block format's own.
+        gradient: of a tensor: "none" ends the graph here; "straight_through" passes gradients as
+            they are; "clipped" drops those of elements outside the format's range.
 
     Returns:
-        Same kind, dtype and shape as x, contiguous, outside of autograd. Rounded once from the
-        exact input: there is no double rounding. The sign of zero is kept where the format has
-        one. NaN stays NaN.
+        Same kind, dtype and shape as x, contiguous. Rounded once from the exact input: there is
+        no double rounding. The sign of zero is kept where the format has one. NaN stays NaN.
+        Tensors on other devices are rounded there by torch's own integer operations, to the same
+        bits; for tables of values and blocks they pass through the host.
 
     Raises:
         InputError: unknown names; a dtype that cannot hold every value of the format; NaN where
             the format has none; an overflow policy that the format cannot express.
     """
-    array, rebuild, container = as_floats(x)
+    options: dict[str, Any] = {
+        "rounding": rounding, "overflow": overflow, "flush": flush, "seed": seed, "stream": stream,
+        "random_bits": random_bits,
+    }  # fmt: skip
+    if gradient != "none":
+        return _differentiable(x, fmt, gradient, options | {"axis": axis})
+    if is_qtorch(fmt) and type(fmt).__name__ == "BlockFloatingPoint":
+        from .qtorch_rounding import round_blocks  # these are built on this module
+
+        rounded: Any = round_blocks(cast(Any, x), fmt, get_rounding(rounding), seed)
+        return cast(T, rounded)
     row = get_format(fmt)
-    how = _conversion(array, rounding, overflow, flush, seed, stream, random_bits)
+    if isinstance(x, torch.Tensor) and x.device.type != "cpu":
+        return _quantize_elsewhere(x, row, options, axis)
+    if isinstance(row, BlockFormat):
+        from .block_conversion import quantize_blocks
+
+        _refuse_flush(options.pop("flush"), row)
+        return quantize_blocks(x, row, axis=axis, **options)
+    array, rebuild, container = as_floats(x)
+    how = _conversion(array, **options)
     if (table := table_of(row)) is not None:
         return rebuild(quantize_table(array, table, how.rounding, how.overflow, how.drawn(array)))
     row = cast(GridFormat, row)
@@ -70,8 +100,8 @@ def quantize(
 
 
 def encode(
-    x: T,
-    fmt: str | Format,
+    x: Any,
+    fmt: str | AnyFormat,
     *,
     rounding: AnyRounding = "nearest_even",
     overflow: str | Overflow = "saturate",
@@ -79,35 +109,92 @@ def encode(
     seed: int = 0,
     stream: int = 0,
     random_bits: Array | None = None,
-) -> T:
+    axis: int | None = None,
+) -> Any:
     """The codes of `quantize(x, ...)`: uint8, 16, 32 or 64, whichever is the least that holds them.
 
-    Arguments and errors as `quantize`. Integers are two's complement in their low bits.
+    Arguments and errors as `quantize`. Integers are two's complement in their low bits. A block
+    format gives `BlockCodes`: the codes, their scales, and how they lie.
     """
-    array, _, _ = as_floats(x)
+    options: dict[str, Any] = {
+        "rounding": rounding, "overflow": overflow, "flush": flush, "seed": seed, "stream": stream,
+        "random_bits": random_bits,
+    }  # fmt: skip
     row = get_format(fmt)
-    how = _conversion(array, rounding, overflow, flush, seed, stream, random_bits)
+    if isinstance(row, BlockFormat):
+        from .block_conversion import encode_blocks
+
+        _refuse_flush(options.pop("flush"), row)
+        return encode_blocks(x, row, axis=axis, **options)
+    if isinstance(x, torch.Tensor) and x.device.type != "cpu":
+        return encode(x.detach().cpu(), row, **options).to(x.device)
+    array, _, _ = as_floats(x)
+    how = _conversion(array, **options)
     if (table := table_of(row)) is not None:
         codes = encode_table(array, table, how.rounding, how.overflow, how.drawn(array))
         return _like(x, codes)
     return _like(x, encode_grid(array, cast(GridFormat, row), how))
 
 
-def decode(codes: T, fmt: str | Format) -> T:
+def decode(codes: Any, fmt: str | AnyFormat | None = None) -> Any:
     """The values of unsigned integer codes: float32 where that holds the format, else float64.
+
+    `BlockCodes` bring their format and dtype along.
 
     Raises:
         InputError: `codes` is not an unsigned integer array, or holds a code of too many bits.
     """
-    array, rebuild = as_codes(codes)
+    if isinstance(codes, BlockCodes):
+        from .block_conversion import decode_blocks
+
+        return decode_blocks(codes)
+    if fmt is None:
+        raise InputError("decode: codes alone do not say their format; pass it as the second")
     row = get_format(fmt)
+    if isinstance(row, BlockFormat):
+        raise InputError(f"decode: {row.name} needs scales too; pass the BlockCodes of encode")
+    array, rebuild = as_codes(codes)
     if array.size and int(array.max()) >= 2**row.bits:
         raise InputError(
             f"decode: code {int(array.max())} is not one of 0 to {2**row.bits - 1} ({row.name})"
         )
     if (table := table_of(row)) is not None:
-        return cast(T, rebuild(decode_table(array, table)))
-    return cast(T, rebuild(decode_grid(array, cast(GridFormat, row))))
+        return rebuild(decode_table(array, table))
+    return rebuild(decode_grid(array, cast(GridFormat, row)))
+
+
+def _differentiable(x: T, fmt: str | AnyFormat, gradient: str, options: dict[str, Any]) -> T:
+    """quantize with a derivative: see `autograd.straight_through`."""
+    from .autograd import straight_through
+
+    choice(gradient, GRADIENTS, "gradient", "quantize")
+    if not isinstance(x, torch.Tensor):
+        raise InputError(f'gradient = "{gradient}" is for tensors, not {type(x).__name__}')
+    return straight_through(x, cast(Format, fmt), gradient == "clipped", **options)
+
+
+def _quantize_elsewhere(
+    x: torch.Tensor, row: AnyFormat, options: dict[str, Any], axis: int | None
+) -> torch.Tensor:
+    """A tensor that is not on the CPU: by torch's integer operations, or through the host."""
+    from .device import quantize_on_device
+
+    grid = None if isinstance(row, BlockFormat) or table_of(row) is not None else row
+    how = get_rounding(options["rounding"])
+    own = isinstance(how, Stochastic) and how.source != "philox"
+    if grid is None or own or get_flush(options["flush"]) is not Flush.NONE:
+        return quantize(x.detach().cpu(), row, axis=axis, **options).to(x.device)
+    bits = options["random_bits"]
+    random = None if bits is None else torch.as_tensor(bits, device=x.device)
+    return quantize_on_device(
+        x, cast(GridFormat, grid).grid, how, get_overflow(options["overflow"]), random,
+        seed=options["seed"], stream=options["stream"], name=row.name,
+    )  # fmt: skip
+
+
+def _refuse_flush(flush: str | Flush, row: BlockFormat) -> None:
+    if get_flush(flush) is not Flush.NONE:
+        raise InputError(f'flush = "{flush}" is not for blocks ({row.name}); quantize elements')
 
 
 def _conversion(
@@ -146,9 +233,9 @@ def _too_narrow(row: GridFormat, container: FloatFormat) -> str:
     return f"{container.name} cannot hold every value of {row.name}; pass {wider}"
 
 
-def _like(x: T, codes: Array) -> T:
+def _like(x: Any, codes: Array) -> Any:
     """Codes in the kind of x."""
     if isinstance(x, torch.Tensor):
         return torch.from_numpy(np.asarray(codes))
     out: Any = np.asarray(codes)
-    return cast(T, out.item() if isinstance(x, int | float) else out)
+    return out.item() if isinstance(x, int | float) else out

@@ -7,14 +7,13 @@ import pytest
 
 from tapeout.formats import (
     BlockFormat,
+    FixedFormat,
     Stochastic,
     decode,
-    decode_blocks,
-    encode_blocks,
     get_format,
     list_block_formats,
-    quantize_blocks,
 )
+from tapeout.formats.block_conversion import decode_blocks, encode_blocks, quantize_blocks
 from tapeout.formats.block_layout import lay_out
 from tapeout.formats.block_reference import ExactBlocks, quantize_blocks_exact
 from tapeout.formats.rounding import Overflow, Rounding, get_rounding

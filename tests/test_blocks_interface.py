@@ -10,15 +10,13 @@ from tapeout.formats import (
     BlockFormat,
     InputError,
     Stochastic,
-    decode_blocks,
     encode,
-    encode_blocks,
     get_format,
     list_block_formats,
     quantize,
-    quantize_blocks,
     unpack_blocks,
 )
+from tapeout.formats.block_conversion import decode_blocks, encode_blocks, quantize_blocks
 
 
 def block(name: str, **changes: object) -> BlockFormat:

@@ -6,13 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tapeout.formats import (
-    BlockFormat,
-    decode_blocks,
-    encode_blocks,
-    get_format,
-    quantize_blocks,
-)
+from tapeout.formats import BlockFormat, get_format
+from tapeout.formats.block_conversion import decode_blocks, encode_blocks, quantize_blocks
 from tapeout.formats.packing import pack_codes
 from tapeout.optimizers.codec import RowCodec
 

@@ -24,6 +24,7 @@ from tapeout.formats import (
     list_formats,
     quantize,
 )
+from tapeout.formats.catalog import get_element
 from tapeout.formats.reference import decode_exact, encode_exact
 from tapeout.formats.table_reference import (
     compare_with_power,
@@ -72,7 +73,7 @@ def exact_code(value: float, fmt: Format) -> int:
 
 
 def check_against_the_reference(name: str, codes: np.ndarray) -> None:
-    fmt = get_format(name)
+    fmt = get_element(name)
     values = decode(codes, name)
     exact = np.array([exact_value(int(c), fmt) for c in codes])
     assert same(values.astype(np.float64), exact.astype(values.dtype).astype(np.float64)).all()
@@ -96,7 +97,7 @@ def test_every_code_decodes_as_the_reference(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_code_is_what_its_value_encodes_to(name: str) -> None:
-    fmt = get_format(name)
+    fmt = get_element(name)
     codes = np.arange(2**fmt.bits, dtype=np.uint16)
     values = decode(codes, name)
     real = ~np.isnan(values) & ~unused(codes, fmt)
@@ -129,7 +130,7 @@ NEAREST = [
     n for n in [*list_formats(), *CUSTOM]
     if get_format(n).bits <= 16 and n != "float8_e8m0fnu"
 ]  # fmt: skip
-FINITE = [n for n in NEAREST if in_a_grid(get_format(n))]
+FINITE = [n for n in NEAREST if in_a_grid(get_element(n))]
 BOOKS = [n for n in NEAREST if isinstance(get_format(n), CodebookFormat)]
 LOGS = [n for n in NEAREST if isinstance(get_format(n), LogFormat)]
 
@@ -147,7 +148,7 @@ X = halves()
 
 def values_and_codes(name: str) -> tuple[np.ndarray, np.ndarray]:
     """The finite values, ascending, and their codes; of two zeros the positive one."""
-    fmt = get_format(name)
+    fmt = get_element(name)
     codes = np.arange(2**fmt.bits, dtype=np.uint16)
     if getattr(fmt, "symmetric", False):
         codes = codes[codes != 1 << (fmt.bits - 1)]

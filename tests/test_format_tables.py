@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tapeout.formats import CodebookFormat, Format, Stochastic, decode, encode, get_format, quantize
+from tapeout.formats import CodebookFormat, Format, Stochastic, decode, encode, quantize
+from tapeout.formats.catalog import get_element
 from tapeout.formats.float_table import table_of
 from tapeout.formats.rounding import Overflow, Rounding
 from tapeout.formats.search import count_reached, searchable
@@ -19,7 +20,7 @@ ODD_BOOK = CodebookFormat(
 )
 ROWS: list[Format] = [
     *(
-        get_format(name)
+        get_element(name)
         for name in (
             "nf4", "linear2_4bit", "dynamic_8bit", "dynamic_8bit_unsigned", "posit8es0",
             "posit8es2", "posit5es1", "posit2es0", "posit3es4", "posit16es1", "posit16es4",
@@ -69,13 +70,13 @@ def test_every_rounding_equals_the_exact_twin(row: Format) -> None:
 @pytest.mark.parametrize("name", ["nf4", "dynamic_8bit", "posit8es1", "lns8g8", "dlfloat16"])
 @pytest.mark.parametrize("rule", ["srff", "srf", "src"])
 def test_wide_random_integers_equal_the_exact_twin(name: str, rule: str) -> None:
-    row, mode = get_format(name), Stochastic(32 if name != "lns8g8" else 6, rule)
+    row, mode = get_element(name), Stochastic(32 if name != "lns8g8" else 6, rule)
     rng = np.random.default_rng(2)
     x = np.concatenate((rng.standard_normal(60) * 0.7, [2.0**-31 * 1.25, 0.5, -0.5]))
     random = rng.integers(0, 2**mode.bits, x.size)
     codes = encode(x, name, rounding=mode, random_bits=random)
     want = [
-        table_code_exact(v, row, mode, random=r)  # type: ignore[arg-type]
+        table_code_exact(v, row, mode, random=r)
         for v, r in zip(x.tolist(), random.tolist(), strict=True)
     ]
     assert codes.tolist() == want

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from rich.table import Table
 
-from tapeout.formats import get_format, quantize_blocks
+from tapeout.formats import get_format
 from tapeout.formats.block import BlockFormat
+from tapeout.formats.block_conversion import quantize_blocks
 
 from .timing import ratio
 
