@@ -2,7 +2,10 @@
 
 Machines are noisy and differ: read the median of the ratios, not a time. The other side is what
 the operation needs at least: a copy for a conversion, torch.mm in float32 for a product.
+`python -m tapeout.tests.bench conversions blocks` times some of the subjects alone.
 """
+
+import sys
 
 import torch
 from rich.console import Console
@@ -10,23 +13,31 @@ from rich.table import Table
 
 from tapeout.formats.jit import set_threads
 
+from .blocks import block_conversions
 from .conversions import conversions
 from .products import products
 from .steps import steps
 from .timing import PAIRS
 
+SUBJECTS = {
+    "conversions": conversions,
+    "blocks": block_conversions,
+    "products": products,
+    "steps": steps,
+}
+
 
 def main() -> None:
-    """Print one table for one thread and one for two."""
+    """Print one table for one thread and one for two; arguments choose among the subjects."""
+    chosen = sys.argv[1:] or list(SUBJECTS)
     for threads in (1, 2):
         torch.set_num_threads(threads)
         set_threads(threads)
         table = Table(title=f"{threads} thread(s), median of {PAIRS} pairs", title_justify="left")
         for column in ("what", "against", "times", "speed"):
             table.add_column(column, justify="right" if column in ("times", "speed") else "left")
-        conversions(table)
-        products(table)
-        steps(table)
+        for subject in chosen:
+            SUBJECTS[subject](table)
         Console().print(table)
 
 

@@ -8,12 +8,14 @@ from typing import Any
 PAIRS = 9
 
 
-def ratio(ours: Callable[[], Any], floor: Callable[[], Any]) -> tuple[float, float]:
+def ratio(
+    ours: Callable[[], Any], floor: Callable[[], Any], pairs: int | None = None
+) -> tuple[float, float]:
     """Median of time(ours) / time(floor) over pairs in turn, and the median time of ours."""
     ours()
     floor()
-    pairs = [(_seconds(ours), _seconds(floor)) for _ in range(PAIRS)]
-    return statistics.median(a / b for a, b in pairs), statistics.median(a for a, _ in pairs)
+    times = [(_seconds(ours), _seconds(floor)) for _ in range(pairs or PAIRS)]
+    return statistics.median(a / b for a, b in times), statistics.median(a for a, _ in times)
 
 
 def _seconds(run: Callable[[], Any]) -> float:
