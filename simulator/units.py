@@ -1,11 +1,11 @@
 """The units of a chip as frozen rows, each value with its evidence."""
 
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..formats import FloatFormat, IntegerFormat, get_format
+from ..formats import FloatFormat, IntegerFormat, Stochastic, get_format
 from ..formats.errors import InputError, hint
 from ..formats.format import ArithmeticFormat
 from .dot_unit import DotUnit
@@ -28,7 +28,10 @@ def arithmetic_format(name: str, where: str = "") -> ArithmeticFormat:
 
 
 class Evidence(Row):
-    """Where values come from: `of` names them, or is ["*"] for all that no other entry names."""
+    """Where values come from: `of` names them, or is ["*"] for all that no other entry names.
+
+    "dot.chain" names a part of the value `dot` that is known otherwise than the rest of it.
+    """
 
     of: tuple[str, ...] = ("*",)
     basis: Basis
@@ -45,11 +48,12 @@ class Unit(Row):
         values = set(type(self).model_fields) - {"evidence", "default"}
         named = [name for entry in self.evidence for name in entry.of if name != "*"]
         for name in named:
-            if name not in values:
-                raise InputError(f'evidence of = "{name}" is not a value{hint(name, values)}')
+            value = name.split(".")[0]
+            if value not in values:
+                raise InputError(f'evidence of = "{name}" is not a value{hint(value, values)}')
             if named.count(name) > 1:
                 raise InputError(f'evidence of = "{name}" stands twice')
-        if not any("*" in entry.of for entry in self.evidence) and set(named) != values:
+        if not any("*" in entry.of for entry in self.evidence) and not values <= set(named):
             missing = ", ".join(sorted(values - set(named)))
             raise InputError(f'no evidence for {missing}; name them, or use of = ["*"]')
         return self
@@ -61,6 +65,18 @@ class Unit(Row):
             for entry in self.evidence
             if entry.basis == "assumed"
         ]
+
+    def evidence_of(self, value: str) -> Evidence:
+        """The entry that covers a value, or a part of one that has an entry of its own."""
+        named = (entry for entry in self.evidence if value in entry.of)
+        return next(named, None) or next(e for e in self.evidence if "*" in e.of)
+
+    def values(self) -> dict[str, Evidence]:
+        """Each value that the unit has, and parts told apart, with the entry that covers it."""
+        unset = {n for n, f in type(self).model_fields.items() if getattr(self, n) in (None, ())}
+        names = [n for n in type(self).model_fields if n not in {"evidence", "default", *unset}]
+        parts = [n for entry in self.evidence for n in entry.of if "." in n]
+        return {name: self.evidence_of(name) for name in (*names, *parts)}
 
     @property
     def basis(self) -> Basis:
@@ -182,15 +198,34 @@ class ConversionUnit(Unit):
     Attributes:
         roundings: the modes the hardware has.
         random_bits: k of its stochastic rounding; None if it has none.
+        random_bits_of: k by target format, where the hardware takes another number for some.
         rule: how those bits decide; see `formats.Stochastic`.
     """
 
     roundings: tuple[str, ...] = Field(min_length=1)
     random_bits: int | None = Field(default=None, ge=1, le=32)
+    random_bits_of: dict[str, Annotated[int, Field(ge=1, le=32)]] = Field(default_factory=dict)
     rule: Literal["srff", "srf", "src"] = "srff"
+
+    @field_validator("random_bits_of")
+    @classmethod
+    def _known_targets(cls, bits: dict[str, int]) -> dict[str, int]:
+        return {arithmetic_format(name).name: k for name, k in bits.items()}
 
     @model_validator(mode="after")
     def _consistent(self) -> "ConversionUnit":
         if ("stochastic" in self.roundings) != (self.random_bits is not None):
             raise InputError('random_bits goes with "stochastic" among roundings')
+        if self.random_bits_of and self.random_bits is None:
+            raise InputError("random_bits_of goes with random_bits, the number for all others")
         return self
+
+    def stochastic(self, fmt: str) -> Stochastic:
+        """The stochastic rounding into a format.
+
+        Raises:
+            InputError: the unit has none.
+        """
+        if self.random_bits is None:
+            raise InputError('the conversion unit has no rounding = "stochastic"')
+        return Stochastic(self.random_bits_of.get(fmt, self.random_bits), self.rule)
