@@ -1,6 +1,5 @@
 """The units of a chip as frozen rows, each value with its evidence."""
 
-from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -9,7 +8,7 @@ from ..formats import FloatFormat, IntegerFormat, Stochastic, get_format
 from ..formats.errors import InputError, hint
 from ..formats.format import ArithmeticFormat
 from .dot_unit import DotUnit
-from .order import AnyOrder, Chain
+from .order import AnyOrder, KOrder, Promotion, Sequence, SplitK
 from .tables import Row
 
 Basis = Literal["measured", "documented", "assumed"]
@@ -90,28 +89,14 @@ class Unit(Row):
         return "; ".join(entry.source for entry in self.evidence)
 
 
-class Promotion(Row):
-    """The outer accumulator: every `every` products the inner sum is added to it."""
-
-    every: int = Field(ge=4)
-    accumulator: str
-    rounding: str = "nearest_even"
-    flush: bool = False
-
-    @cached_property
-    def step(self) -> Chain:
-        """The addition, as the chain step it is."""
-        return Chain(
-            order="chain", accumulator=self.accumulator, rounding=self.rounding, flush=self.flush
-        )
-
-
 class MatrixUnit(Unit):
     """A matrix instruction: which operands it takes and how it accumulates.
 
     Attributes:
         instructions: those that behave alike, by their vendor's names.
         a, b: operand formats; any of a with any of b.
+        dot: the accumulation order.
+        promotion, k_order, split_k: what surrounds it; see `Promotion`, `Sequence`, `SplitK`.
         default: preferred among units with the same operands and output.
     """
 
@@ -121,7 +106,8 @@ class MatrixUnit(Unit):
     output: str
     dot: AnyOrder
     promotion: Promotion | None = None
-    k_order: tuple[int, ...] = ()
+    k_order: KOrder = ()
+    split_k: SplitK | None = None
     default: bool = False
 
     @field_validator("a", "b")
@@ -146,7 +132,7 @@ class MatrixUnit(Unit):
         return DotUnit(
             arithmetic_format(a), arithmetic_format(b), arithmetic_format(self.output), self.dot,
             self.promotion.every if self.promotion else None,
-            self.promotion.step if self.promotion else None, self.k_order, name,
+            self.promotion.step if self.promotion else None, self.k_order, self.split_k, name,
         )  # fmt: skip
 
     @property
@@ -162,11 +148,13 @@ class MatrixUnit(Unit):
     def describe(self) -> str:
         """One line: the accumulation, and what surrounds it."""
         text = self.dot.describe()
-        if self.k_order:
+        if isinstance(self.k_order, Sequence):
+            text += f"; k order {self.k_order}"
+        elif self.k_order:
             text += f"; k order {list(self.k_order)} in each {len(self.k_order)}"
         if self.promotion:
             text += f"; every {self.promotion.every} products added to {self.promotion.accumulator}"
-        return text
+        return text + (f"; {self.split_k.describe()}" if self.split_k else "")
 
 
 class VectorUnit(Unit):

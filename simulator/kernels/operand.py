@@ -12,6 +12,8 @@ from ...formats.loops import quantize_run
 #: Columns of the counters.
 UNDERFLOW, SATURATED, OVERFLOWED, NAN, SIGNAL, NOISE = range(6)
 COUNTERS = 6
+#: Elements in a chunk of the check that operands are on their grid.
+CHECKED = 4096
 
 
 @jit
@@ -57,3 +59,23 @@ def scale_and_round(x, multiplier, out, counts, grid, mode, overflow, k, seed, s
         if square > 0.0:
             counts[i, SIGNAL] /= square
             counts[i, NOISE] /= square
+
+
+@jit
+def _differing(x, q):  # type: ignore[no-untyped-def]
+    count = 0
+    for j in range(x.size):
+        count += not ((x[j] == q[j]) | np.isnan(x[j]))
+    return count
+
+
+@parallel_jit
+def count_off_grid(x, grid, overflow, counts):  # type: ignore[no-untyped-def]
+    """counts[i] = how many of the i-th `CHECKED` elements of flat x are not values of the grid."""
+    for chunk in prange(counts.size):
+        part = x[chunk * CHECKED : (chunk + 1) * CHECKED]
+        rounded, words = np.empty_like(part), np.empty(1, np.uint32)
+        quantize_run(
+            part, rounded, words, grid, 0, overflow, 0, np.uint64(0), np.uint64(0), 0
+        )  # fmt: skip
+        counts[chunk] = _differing(part, rounded)
