@@ -114,7 +114,7 @@ def write_head(chip: Chip, width: int) -> str:
     """Name, maker, summary, other names, and how many values are known how well."""
     counts = ", ".join(f"{n} {basis}" for basis, n in chip.count_evidence().items())
     maker = f"{chip.rows.vendor} {chip.rows.architecture}".strip()
-    lines = [f"{chip.name} ({maker}): {chip.summary}", f"values: {counts}"]
+    lines = [f"{chip.name} ({maker}): {chip.summary}", f"values, by who vouches for them: {counts}"]
     lines += [f"also {', '.join(chip.rows.aliases)}"] if chip.rows.aliases else []
     return "\n".join(line for text in lines for line in _hang(text, width, 2))
 
