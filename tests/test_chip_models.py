@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tapeout.formats import FloatFormat, decode, encode, get_format, quantize
-from tapeout.simulator import load_chip
+from tapeout.simulator import DotUnit, Fused, load_chip
 
 pytestmark = pytest.mark.slow
 COUNT = 400
@@ -146,27 +146,34 @@ SCALED = [
 
 def model(chip: str, kind: str, name: str) -> Any:
     """MMA-Sim's operation, whose `dpa` takes (..., K), (..., K) and (...)."""
-    pytest.importorskip("mmasim", reason="MMA-Sim is not installed")
-    from mmasim.amd import sim as amd
-    from mmasim.nv_ptx import sim as nvidia
-
+    amd = pytest.importorskip("mmasim.amd.sim", reason="MMA-Sim is not installed")
+    nvidia = pytest.importorskip("mmasim.nv_ptx.sim", reason="MMA-Sim is not installed")
     makers = {"mma": nvidia.MMA, "wgmma": nvidia.WGMMA, "tcgen05": nvidia.TCGen05MMA}
     makers |= {"mma scaled": nvidia.MMABlockScale, "tcgen05 scaled": nvidia.TCGen05MMABlockScale}
     return amd.MFMA(AMD[chip], name) if kind == "mfma" else makers[kind](NVIDIA[chip], name)
 
 
-def values(fmt: FloatFormat, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """A third each: similar sizes, wide spreads, any finite code; a few zeros."""
+def values(fmt: FloatFormat, shape: tuple[int, ...], seed: int, least: int) -> np.ndarray:
+    """A quarter each: similar sizes, wide spreads, any finite code, and products near 2^least."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal(shape)
-    third = shape[0] // 3
-    x[third:] *= 2.0 ** rng.integers(-14, 8, x[third:].shape)
+    quarter = shape[0] // 4
+    x[quarter:] *= 2.0 ** rng.integers(-14, 8, x[quarter:].shape)
     x[rng.random(shape) < 0.05] = 0.0
     if fmt.bits <= 16:
-        codes = rng.integers(0, 2**fmt.bits, x[2 * third :].shape, dtype=np.uint16)
-        x[2 * third :] = decode(codes, fmt)
+        codes = rng.integers(0, 2**fmt.bits, x[2 * quarter :].shape, dtype=np.uint16)
+        x[2 * quarter :] = decode(codes, fmt)
+    small = x[3 * quarter :].shape
+    x[3 * quarter :] = rng.standard_normal(small) * 2.0 ** rng.integers(-5, 3, small)
+    x[3 * quarter :] *= 2.0 ** (least // 2)
     x = quantize(np.where(np.isfinite(x), x, 1.0), fmt, overflow="saturate")
     return np.where(np.isfinite(x), x, 0.0)
+
+
+def addends(fmt: FloatFormat, seed: int) -> np.ndarray:
+    """C as the operands; in the last quarter mostly 0, so that the products alone align."""
+    c = values(fmt, (COUNT, 1), seed, 2 * fmt.min_exponent)[:, 0]
+    return np.where((np.arange(COUNT) >= 3 * (COUNT // 4)) & (np.arange(COUNT) % 4 > 0), 0.0, c)
 
 
 def tensor(x: np.ndarray, name: str) -> torch.Tensor:
@@ -192,10 +199,11 @@ def test_unit_equals_the_model(case: tuple[str, ...]) -> None:
     theirs = model(chip, kind, name)
     unit = load_chip(chip).matrix_unit(a, b, output, instruction)
     assert isinstance(unit.a, FloatFormat) and isinstance(unit.b, FloatFormat)
-    x, y = values(unit.a, (COUNT, theirs.k), 1), values(unit.b, (COUNT, theirs.k), 2)
     fmt = unit.accumulator
     assert isinstance(fmt, FloatFormat)
-    c = values(fmt, (COUNT, 1), 3)[:, 0]
+    least = fmt.min_exponent - 8
+    x, y = (values(f, (COUNT, theirs.k), n, least) for n, f in enumerate((unit.a, unit.b)))
+    c = addends(fmt, 3)
     got = np.asarray(unit.dot(x, y, c), np.float64)
     start = torch.from_numpy(c).to(DTYPES[output])
     assert_equal(got, theirs.dpa(tensor(x, a), tensor(y, b), start))
@@ -214,8 +222,9 @@ def test_scaled_unit_equals_the_model(chip: str, case: tuple[Any, ...]) -> None:
     prefix = "tcgen05" if asynchronous else "mma.sync"
     unit = load_chip(chip).matrix_unit(a, b, "float32", f"{prefix} {instruction}")
     assert isinstance(unit.a, FloatFormat) and isinstance(unit.b, FloatFormat) and unit.scale
-    x, y = values(unit.a, (COUNT, depth), 4), values(unit.b, (COUNT, depth), 5)
-    c = values(get_format("float32"), (COUNT, 1), 6)[:, 0]  # type: ignore[arg-type]
+    x, y = (values(f, (COUNT, depth), n, -4) for n, f in enumerate((unit.a, unit.b)))
+    assert isinstance(unit.accumulator, FloatFormat)
+    c = addends(unit.accumulator, 6)
     rng = np.random.default_rng(7)
     low, high = (117, 137) if scale == "ue8m0" else (0, 127)
     codes = rng.integers(low, high, (2, COUNT, depth // block), dtype=np.uint8)
@@ -232,3 +241,60 @@ def packed(x: np.ndarray) -> torch.Tensor:
     """float4_e2m1fn codes, two a byte, the first in the upper half."""
     codes = encode(x, "float4_e2m1fn").astype(np.uint8)
     return torch.from_numpy(codes[:, ::2] << 4 | codes[:, 1::2])
+
+
+def least_unit(chip: str, fmt: str, output: str) -> tuple[DotUnit, float]:
+    """The mma.sync unit, and the least bit that its alignment keeps where all terms are tiny."""
+    row = load_chip(chip).matrix_row(fmt, fmt, output, "mma.sync")
+    assert isinstance(row.dot, Fused)
+    return row.unit(fmt, fmt, chip), 2.0 ** (row.dot.min_exponent - row.dot.fraction_bits)
+
+
+@pytest.mark.parametrize("chip", NVIDIA)
+def test_least_exponent_decides_ties_of_tiny_float16_sums(chip: str) -> None:
+    """Half of the least float16 and the least kept bit round up; with half of that bit, to even."""
+    unit, least = least_unit(chip, HALF, HALF)
+    theirs = model(chip, "mma", "m8n8k4.f16.f16.f16.f16" if chip == "nvidia-v100"
+                   else "m16n8k8.f16.f16.f16.f16")  # fmt: skip
+    for tiny, result in ((least, 2.0**-24), (least / 2, 0.0)):
+        a, b = np.zeros((1, theirs.k)), np.zeros((1, theirs.k))
+        a[0, :2] = 2.0**-12, 2.0 ** -(-int(np.log2(tiny)) // 2)
+        b[0, :2] = 2.0**-13, tiny / a[0, 1]
+        assert unit.dot(a, b, np.zeros(1)).item() == result
+        sides = (tensor(x, HALF) for x in (a, b))
+        assert theirs.dpa(*sides, torch.zeros(1, dtype=torch.float16)).item() == result
+
+
+@pytest.mark.parametrize("fmt", [BRAIN, TF32])
+@pytest.mark.parametrize("chip", AMPERE)
+def test_least_exponent_decides_the_carry_of_tiny_float32_sums(chip: str, fmt: str) -> None:
+    """One kept bit completes the least float32; two of half its size are cut each, and nothing."""
+    unit, least = least_unit(chip, fmt, "float32")
+    theirs = model(chip, "mma", f"m16n8k8.f32.{SHORT[fmt]}.{SHORT[fmt]}.f32")
+    most = round(2.0**-149 / least) - 1  # 127, or 511 = 7 * 73: factors of 8 bits
+    factors = (7, most // 7) if most % 7 == 0 else (1, most)
+    for tiny, result in (([least], 2.0**-149), ([least / 2] * 2, 0.0)):
+        a, b = np.zeros((1, theirs.k)), np.zeros((1, theirs.k))
+        a[0, 0], b[0, 0] = factors[0] * 2.0**-70, factors[1] * least * 2.0**70
+        a[0, 1 : 1 + len(tiny)] = 2.0**-70
+        b[0, 1 : 1 + len(tiny)] = np.array(tiny) * 2.0**70
+        assert unit.dot(a, b, np.zeros(1)).item() == result
+        assert theirs.dpa(tensor(a, fmt), tensor(b, fmt), torch.zeros(1)).item() == result
+
+
+#: Two products, C and D: the sum is cut to 31 bits below its own exponent before it is rounded
+#: (Khattak & Mikaitis, as the model before, have 2 + 2^-22), the products' sum to 32 bits.
+LOW_BITS = [
+    ((2.0**-11, 2.0**-15), (2.0**-11, 2.0**-16), 2 - 2.0**-23, 2.0),
+    ((2.0**-12, 2.0**-16), (2.0**-13, 2.0**-16), -1.0, -(1 - 2.0**-24)),
+]
+
+
+@pytest.mark.parametrize("case", LOW_BITS)
+def test_low_bits_of_mi300x_are_those_of_the_current_model(case: tuple[Any, ...]) -> None:
+    theirs = model("amd-mi300x", "mfma", "f32_16x16x16_bf16")
+    a, b = np.zeros((1, 16)), np.zeros((1, 16))
+    a[0, :2], b[0, :2], c, result = case
+    unit = load_chip("amd-mi300x").matrix_unit(BRAIN, BRAIN)
+    assert unit.dot(a, b, np.array([c])).item() == result
+    assert theirs.dpa(tensor(a, BRAIN), tensor(b, BRAIN), torch.tensor([c])).item() == result
