@@ -1,4 +1,4 @@
-"""Formats whose values are a list: codebooks for optimizer state scaled into [-1, 1].
+"""Formats whose values are a list: codebooks for optimizer state and weights.
 
 The rows here serve numpy through methods and torch through `encode` and `decode`, which use
 torch operations alone, so that an emulated chip sees them.
@@ -17,8 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .errors import InputError
+from .table import Edge, Table, edge_of, nearest_float32, settle
+from .tables import decode_table, encode_table, quantize_table
 
 Array = NDArray[Any]
+_REACH = Fraction(2) ** 1000
 _NO_NAN = "codebook {}: NaN has no nearest codeword: find where it arose, or replace it"
 
 
@@ -27,12 +30,12 @@ class CodebookFormat:
     """A format that holds exactly the listed values; code i is the i-th, ascending.
 
     x goes to the nearest codeword in exact arithmetic, a tie to the even code; what lies beyond
-    the ends goes to the end. Codewords are rationals, rounded once to float32 or float64 when
-    decoded.
+    the ends goes to the end. Codewords are rationals of any size, rounded once to float32 or
+    float64 when decoded. Blocks scaled by their largest magnitude need a book that holds 0 and
+    reaches 1, as all in the catalog do.
 
     Raises:
-        InputError: the values do not ascend, are more or fewer than 2^bits, lack 0 or reach
-            past [-1, 1].
+        InputError: the values do not ascend, or are more or fewer than 2^bits.
     """
 
     name: str
@@ -48,21 +51,75 @@ class CodebookFormat:
             )
         if any(a >= b for a, b in pairwise(self.values)):
             raise InputError(f"codebook {self.name}: the values must ascend strictly: sort them")
-        if 0 not in self.values or max(-self.values[0], self.values[-1]) != 1:
+        floats = [float(v) for v in self.values]
+        if max(-self.values[0], self.values[-1]) >= _REACH or any(
+            a == b for a, b in pairwise(floats)
+        ):
             raise InputError(
-                f"codebook {self.name}: the values must hold 0 and reach 1 in magnitude, so that "
-                "a block scaled by its largest magnitude fits: divide them by their largest"
+                f"codebook {self.name}: the values must be below 2^1000 in magnitude, and no two "
+                "the same float64: scale them, or take one of the two away"
             )
 
     @property
+    def largest(self) -> float:
+        """The last value."""
+        return float(self.values[-1])
+
+    @property
+    def lowest(self) -> float:
+        """The first value."""
+        return float(self.values[0])
+
+    @property
     def zero_code(self) -> int:
-        """The code of 0."""
+        """The code of 0.
+
+        Raises:
+            InputError: 0 is not in the book.
+        """
+        if 0 not in self.values:
+            raise InputError(f"codebook {self.name}: 0 is not one of its values: use another book")
         return self.values.index(Fraction(0))
 
     @cached_property
     def thresholds(self) -> tuple[Fraction, ...]:
         """Where the decision changes from code i to i + 1: halfway between the codewords."""
         return tuple((a + b) / 2 for a, b in pairwise(self.values))
+
+    @cached_property
+    def table(self) -> Table:
+        """The values of both signs; code i is rung i."""
+        floors, on_floor = zip(*map(edge_of, self.values), strict=True)
+        middles, on_middle = zip(*map(edge_of, self.thresholds), strict=True)
+        narrow = max(-self.values[0], self.values[-1]) < 2**127
+        values32 = np.array([nearest_float32(v) for v in self.values if narrow], np.float32)
+        distinct = narrow and bool((np.diff(values32) > 0).all())
+        return Table(
+            name=f"codebook {self.name}",
+            bits=self.bits,
+            values=np.array([float(v) for v in self.values]),
+            values32=values32 if distinct else None,
+            floors=np.array(floors),
+            on_floor=np.array(on_floor),
+            middles=np.array(middles),
+            on_middle=np.array(on_middle),
+            odd=np.arange(len(self.values)) % 2 == 1,
+            cut=self._cut,
+            mirrored=False,
+            negative="none",
+            exact32=distinct,
+        )
+
+    def _cut(self, x: Array, low: Array, t: Array, span: int) -> tuple[Array, Array]:
+        gaps = np.array([float(b - a) for a, b in pairwise(self.values)])
+        edges = self.table.values[low] + t.astype(np.float64) * gaps[low] / span
+
+        def exactly(rung: int, share: int) -> Edge:
+            a, b = self.values[rung], self.values[rung + 1]
+            return edge_of(a + (b - a) * Fraction(share, span))
+
+        magnitudes = np.abs(self.table.values)
+        return settle(x, edges, low, t, exactly, np.maximum(magnitudes[low], magnitudes[low + 1]))
 
     def edges(self, dtype: Any) -> Array:
         """The largest number of `dtype` that goes to code i or below, for every i but the last.
@@ -73,8 +130,8 @@ class CodebookFormat:
         for i, threshold in enumerate(self.thresholds):
             edge = dtype(float(threshold))
             while not _stays(edge, threshold, i):
-                edge = np.nextafter(edge, dtype(-2))
-            while _stays(above := np.nextafter(edge, dtype(2)), threshold, i):
+                edge = np.nextafter(edge, dtype(-np.inf))
+            while _stays(above := np.nextafter(edge, dtype(np.inf)), threshold, i):
                 edge = above
             found.append(edge)
         return np.array(found, dtype)
@@ -87,20 +144,23 @@ class CodebookFormat:
         """
         if np.isnan(x).any():
             raise InputError(_NO_NAN.format(self.name))
-        edges = self.edges(np.float64 if x.dtype == np.float64 else np.float32)
-        return np.asarray(np.searchsorted(edges, x, side="left")).astype(np.uint8)
+        return encode_table(x, self.table)
 
     def decode(self, codes: Array) -> NDArray[np.float32]:
         """The values of unsigned integer codes."""
-        return np.array([float(v) for v in self.values], np.float32)[codes]
+        return decode_table(codes, self.table)
 
     def quantize(self, x: Array) -> Array:
         """The nearest values, in the dtype of `x`; raises as `encode`."""
-        return np.array([float(v) for v in self.values], x.dtype)[self.encode(x)]
+        if np.isnan(x).any():
+            raise InputError(_NO_NAN.format(self.name))
+        return quantize_table(x, self.table)
 
 
 def _stays(x: Any, threshold: Fraction, code: int) -> bool:
     """Whether x goes to `code` rather than to `code` + 1, whose threshold is given."""
+    if np.isinf(x):
+        return bool(x < 0)
     exact = Fraction(float(x))
     return exact < threshold or (exact == threshold and code % 2 == 0)
 

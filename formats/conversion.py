@@ -1,7 +1,6 @@
 """quantize, encode and decode, for numpy arrays and torch tensors of any shape."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -10,13 +9,23 @@ from numpy.typing import NDArray
 
 from . import loops
 from .catalog import CATALOG, get_format
-from .codebook import CodebookFormat
+from .codes import decode_grid
 from .errors import InputError
-from .format import ArithmeticFormat, FloatFormat, Format, IntegerFormat, fits
+from .float_table import table_of
+from .format import FixedFormat, FloatFormat, Format, GridFormat, fits
 from .jit import start_threads
 from .kernels import OVERFLOW_CODES
+from .random import fill_words
 from .reference import nan_code
-from .rounding import AnyRounding, Overflow, get_overflow, get_rounding, kernel_mode
+from .rounding import (
+    AnyRounding,
+    Overflow,
+    Stochastic,
+    get_overflow,
+    get_rounding,
+    kernel_mode,
+)
+from .tables import decode_table, encode_table, quantize_table
 
 Array = NDArray[Any]
 T = TypeVar("T", Array, torch.Tensor, float)
@@ -60,8 +69,10 @@ def quantize(
     """
     array, rebuild = _as_numpy(x)
     row = get_format(fmt)
-    if isinstance(row, CodebookFormat):
-        return rebuild(row.quantize(array))
+    if (table := table_of(row)) is not None:
+        random = _random(array, rounding, seed, stream, random_bits)
+        return rebuild(quantize_table(array, table, rounding, overflow, random))
+    row = cast(GridFormat, row)
     _check_container(row, array.dtype)
     out = np.empty(array.shape, array.dtype)
     _round_into(array, out, row, rounding, overflow, seed, stream, random_bits)
@@ -84,8 +95,10 @@ def encode(
     """
     array, rebuild = _as_numpy(x)
     row = get_format(fmt)
-    if isinstance(row, CodebookFormat):
-        return rebuild(row.encode(array))
+    if (table := table_of(row)) is not None:
+        random = _random(array, rounding, seed, stream, random_bits)
+        return rebuild(encode_table(array, table, rounding, overflow, random))
+    row = cast(GridFormat, row)
     values = np.empty(array.shape, np.float64)
     _round_into(array, values, row, rounding, overflow, seed, stream, random_bits)
     dtype = next(d for width, d in _UNSIGNED if row.bits <= width)
@@ -104,10 +117,11 @@ def decode(codes: T, fmt: str | Format) -> T:
         raise InputError(
             f"decode: code {int(array.max())} is not one of 0 to {2**row.bits - 1} ({row.name})"
         )
-    if isinstance(row, CodebookFormat):
-        return rebuild(row.decode(array))
+    if (table := table_of(row)) is not None:
+        return rebuild(decode_table(array, table))
+    row = cast(GridFormat, row)
     narrow = fits(row, _CONTAINERS[np.dtype(np.float32)])
-    values = _table(row)[array] if row.bits <= 16 else _decoded(array.astype(np.uint64), row)
+    values = decode_grid(array, row)
     return rebuild(values.astype(np.float32) if narrow else values)
 
 
@@ -134,7 +148,7 @@ def _number(out: Array) -> Any:
     return np.asarray(out).item()
 
 
-def _check_container(row: ArithmeticFormat, dtype: np.dtype[Any]) -> None:
+def _check_container(row: GridFormat, dtype: np.dtype[Any]) -> None:
     if not fits(row, _CONTAINERS[dtype]):
         raise InputError(
             f"{dtype} cannot hold every value of {row.name}; pass a float64 array"
@@ -146,7 +160,7 @@ def _check_container(row: ArithmeticFormat, dtype: np.dtype[Any]) -> None:
 def _round_into(
     x: Array,
     out: Array,
-    row: ArithmeticFormat,
+    row: GridFormat,
     rounding: AnyRounding,
     overflow: str | Overflow,
     seed: int,
@@ -155,6 +169,12 @@ def _round_into(
 ) -> None:
     policy = get_overflow(overflow)
     _check_policy(x, row, policy)
+    if isinstance(row, FixedFormat) and policy is Overflow.WRAP:
+        scaled = np.ldexp(x.astype(np.float64), row.fraction_bits)
+        whole = np.empty(x.shape, np.float64)
+        _round_into(scaled, whole, row.integer, rounding, policy, seed, stream, random_bits)
+        out[...] = whole * row.quantum
+        return
     mode, bits = kernel_mode(get_rounding(rounding))
     start_threads()
     flat, target = x.reshape(-1), out.reshape(-1)
@@ -162,8 +182,16 @@ def _round_into(
     if random_bits is None or bits == 0:
         key = np.uint64(seed % 2**64), np.uint64(stream % 2**64)
         loops.quantize_array(flat, target, row.grid, mode, code, bits, *key)
-        return
-    random = np.ascontiguousarray(random_bits)
+    else:
+        random = _checked(random_bits, x, bits)
+        loops.quantize_with_bits(flat, target, row.grid, mode, code, bits, random.reshape(-1))
+    if isinstance(row, FloatFormat) and row.infinity and not row.signed:
+        out[np.isneginf(out)] = np.nan  # the grid has no word for a format with +infinity alone
+
+
+def _checked(random_bits: Array, x: Array, bits: int) -> Array:
+    """The caller's random integers, refused unless they fit."""
+    random = np.ascontiguousarray(random_bits).reshape(np.shape(random_bits))
     if random.shape != x.shape or random.dtype.kind not in "iu":
         raise InputError(
             f"random_bits: {random.dtype} {random.shape} are not integers of shape {x.shape}"
@@ -172,19 +200,35 @@ def _round_into(
         raise InputError(
             f"random_bits: {random.min()} to {random.max()} is not within 0 to {2**bits - 1}"
         )
-    loops.quantize_with_bits(flat, target, row.grid, mode, code, bits, random.reshape(-1))
+    return random
 
 
-def _check_policy(x: Array, row: ArithmeticFormat, policy: Overflow) -> None:
+def _random(
+    x: Array, rounding: AnyRounding, seed: int, stream: int, random_bits: Array | None
+) -> Array | None:
+    """The random integers of stochastic rounding for a table: the caller's, or Philox bits."""
+    mode = get_rounding(rounding)
+    if not isinstance(mode, Stochastic):
+        return None
+    if random_bits is not None:
+        return _checked(random_bits, x, mode.bits)
+    scratch = np.empty(x.size + 8, np.uint32)
+    key = np.uint64(seed % 2**64), np.uint64(stream % 2**64)
+    words = fill_words(scratch, *key, np.uint64(0), x.size)
+    return np.asarray(words >> np.uint32(32 - mode.bits)).reshape(x.shape)
+
+
+def _check_policy(x: Array, row: GridFormat, policy: Overflow) -> None:
     """Refuse what the format has no code for: a policy, or NaN."""
-    if policy is Overflow.WRAP and not isinstance(row, IntegerFormat):
-        raise InputError(f'overflow = "wrap" is for integers, not {row.name}; use saturate')
+    if policy is Overflow.WRAP and (isinstance(row, FloatFormat) or row.symmetric):
+        raise InputError(
+            f'overflow = "wrap" is for integers that use all codes, not {row.name}; use saturate'
+        )
     if row.grid.has_nan:
         return
-    if policy in (Overflow.INFINITY, Overflow.NAN):
-        raise InputError(
-            f'overflow = "{policy}": {row.name} has neither infinity nor NaN; use saturate'
-        )
+    lacks_infinity = policy is Overflow.INFINITY and not row.grid.has_infinity
+    if lacks_infinity or policy is Overflow.NAN:
+        raise InputError(f'overflow = "{policy}": {row.name} has no code for it; use saturate')
     missing = int(np.isnan(x).sum())
     if missing:
         raise InputError(f"{missing} NaN in the input: {row.name} has no NaN; remove them first")
@@ -192,55 +236,15 @@ def _check_policy(x: Array, row: ArithmeticFormat, policy: Overflow) -> None:
         raise InputError(f"infinity in the input cannot wrap into {row.name}; use saturate")
 
 
-def _codes(values: NDArray[np.float64], row: ArithmeticFormat) -> NDArray[np.uint64]:
+def _codes(values: NDArray[np.float64], row: GridFormat) -> NDArray[np.uint64]:
     """Codes of values on the grid."""
-    if isinstance(row, IntegerFormat):
-        return values.astype(np.int64).astype(np.uint64) & np.uint64(2**row.bits - 1)
+    if not isinstance(row, FloatFormat):
+        whole = values if not isinstance(row, FixedFormat) else values / row.quantum
+        return whole.astype(np.int64).astype(np.uint64) & np.uint64(2**row.bits - 1)
     if row.name == "float64":
         return values.view(np.uint64)
     codes = np.empty(values.shape, np.uint64)
-    infinity = (2**row.exponent_bits - 1) << row.fraction_bits
+    infinity = row.infinity_body if row.infinity else 0
     nan = nan_code(row) if row.grid.has_nan else 0
     loops.encode_array(values.reshape(-1), codes.reshape(-1), row.grid, row.bits, infinity, nan)
     return codes
-
-
-@lru_cache(maxsize=64)
-def _table(row: ArithmeticFormat) -> NDArray[np.float64]:
-    """Every value of a format of at most 16 bits, by code."""
-    return _decoded(np.arange(2**row.bits, dtype=np.uint64), row)
-
-
-def _decoded(codes: NDArray[np.uint64], row: ArithmeticFormat) -> NDArray[np.float64]:
-    """Values of codes, from the fields; every step is exact in float64."""
-    if isinstance(row, IntegerFormat):
-        signed = codes.astype(np.int64)
-        return (
-            np.where(codes >> np.uint64(row.bits - 1), signed - 2**row.bits, signed).astype(
-                np.float64
-            )
-            if row.signed
-            else codes.astype(np.float64)
-        )
-    width = np.uint64(row.fraction_bits)
-    body = codes & np.uint64(2 ** (row.bits - row.signed) - 1)
-    field = (body >> width).astype(np.int64)
-    fraction = (body & np.uint64(2**row.fraction_bits - 1)).astype(np.float64)
-    subnormal = (field == 0) & row.zero
-    whole = np.where(subnormal, 0.0, 2.0**row.fraction_bits) + fraction
-    exponent = np.maximum(field - int(row.zero), 0) + row.min_exponent - row.fraction_bits
-    values: NDArray[np.float64] = np.ldexp(whole, exponent)
-    if not row.subnormals:
-        values = np.where(subnormal, 0.0, values)
-    top = field == 2**row.exponent_bits - 1
-    if row.nan == "ieee":
-        infinite = np.inf if row.infinity else np.nan
-        values = np.where(top, np.where(fraction == 0, infinite, np.nan), values)
-    elif row.nan == "all_ones":
-        values = np.where(body == 2 ** (row.bits - row.signed) - 1, np.nan, values)
-    if not row.signed:
-        return values
-    negative = (codes >> np.uint64(row.bits - 1)) != 0
-    if row.nan == "negative_zero":
-        values = np.where(negative & (body == 0), np.nan, values)
-    return np.where(negative, -values, values)

@@ -7,7 +7,7 @@ import math
 from fractions import Fraction
 
 from .errors import InputError
-from .format import ArithmeticFormat, FloatFormat, IntegerFormat
+from .format import FixedFormat, FloatFormat, GridFormat, IntegerFormat
 from .rounding import Overflow, Rounding, Stochastic
 
 
@@ -17,14 +17,18 @@ def floor_log2(x: Fraction) -> int:
     return e if Fraction(2) ** e <= x else e - 1
 
 
-def quantum(x: Fraction, fmt: ArithmeticFormat) -> Fraction:
+def quantum(x: Fraction, fmt: GridFormat) -> Fraction:
     """The distance between neighbouring values of the format at magnitude x >= 0."""
-    if isinstance(fmt, IntegerFormat):
-        return Fraction(1)
+    if not isinstance(fmt, FloatFormat):
+        return _step(fmt)
     e = floor_log2(x) if x else fmt.min_exponent
     if e >= fmt.min_exponent:
         return Fraction(2) ** (e - fmt.fraction_bits)
     return Fraction(fmt.min_subnormal)
+
+
+def _step(fmt: IntegerFormat | FixedFormat) -> Fraction:
+    return Fraction(1, 1 << fmt.fraction_bits) if isinstance(fmt, FixedFormat) else Fraction(1)
 
 
 def round_exact(
@@ -33,17 +37,17 @@ def round_exact(
     """|x| / step rounded to an integer, times step, with the sign of x."""
     negative, magnitude = x < 0, abs(x) / step
     low = math.floor(magnitude)
-    up = _goes_up(low, magnitude - low, rounding, negative, random)
+    up = goes_up(low, magnitude - low, rounding, negative, random)
     value = (low + up) * step
     return -value if negative else value
 
 
-def _goes_up(
+def goes_up(
     low: int, d: Fraction, rounding: Rounding | Stochastic, negative: bool, random: int
 ) -> bool:
     """Whether the magnitude low + d, 0 <= d < 1, becomes low + 1."""
     if isinstance(rounding, Stochastic):
-        return _stochastic_up(d, rounding, random)
+        return stochastic_up(d, rounding, random)
     match rounding:
         case Rounding.NEAREST_EVEN:
             return d > Fraction(1, 2) or (d == Fraction(1, 2) and low % 2 == 1)
@@ -60,7 +64,8 @@ def _goes_up(
     raise InputError(f"{rounding} has no reference")
 
 
-def _stochastic_up(d: Fraction, rounding: Stochastic, random: int) -> bool:
+def stochastic_up(d: Fraction, rounding: Stochastic, random: int) -> bool:
+    """Whether a magnitude with the discarded fraction 0 <= d < 1 goes up."""
     span = 1 << rounding.bits
     match rounding.rule:
         case "srff":
@@ -73,7 +78,7 @@ def _stochastic_up(d: Fraction, rounding: Stochastic, random: int) -> bool:
 
 def quantize_exact(
     x: float,
-    fmt: ArithmeticFormat,
+    fmt: GridFormat,
     rounding: Rounding | Stochastic,
     overflow: Overflow = Overflow.SATURATE,
     random: int = 0,
@@ -92,8 +97,9 @@ def quantize_exact(
         return grid.lowest
     if value > Fraction(grid.largest) or value < Fraction(grid.lowest):
         if overflow is Overflow.WRAP:
-            codes = int(grid.largest) - int(grid.lowest) + 1
-            return float((int(value) - int(grid.lowest)) % codes + int(grid.lowest))
+            lowest = Fraction(grid.lowest)
+            codes = Fraction(grid.largest) - lowest + quantum(Fraction(0), fmt)
+            return float((value - lowest) % codes + lowest)
         return _overflowed(x, fmt, rounding, overflow, infinite=False)
     if value == 0:
         return math.copysign(0.0, x) if grid.signed_zero else 0.0
@@ -102,7 +108,7 @@ def quantize_exact(
 
 def _overflowed(
     x: float,
-    fmt: ArithmeticFormat,
+    fmt: GridFormat,
     rounding: Rounding | Stochastic,
     overflow: Overflow,
     infinite: bool,
@@ -112,55 +118,67 @@ def _overflowed(
         return limit
     if overflow is not Overflow.INFINITY or not fmt.grid.has_infinity:
         return math.nan
+    no_negative = isinstance(fmt, FloatFormat) and not fmt.signed
     toward_zero = (
         rounding in (Rounding.TOWARD_ZERO, Rounding.TO_ODD)
         or (rounding is Rounding.UP and x < 0)
         or (rounding is Rounding.DOWN and x > 0)
     )
-    return limit if toward_zero and not infinite else math.copysign(math.inf, x)
+    if toward_zero and not infinite:
+        return limit
+    return math.nan if x < 0 and no_negative else math.copysign(math.inf, x)
 
 
-def decode_exact(code: int, fmt: ArithmeticFormat) -> float:
+def decode_exact(code: int, fmt: GridFormat) -> float:
     """The value of a code."""
-    if isinstance(fmt, IntegerFormat):
-        return float(code - 2**fmt.bits if fmt.signed and code >> (fmt.bits - 1) else code)
-    sign = -1.0 if fmt.signed and code >> (fmt.bits - 1) else 1.0
+    if not isinstance(fmt, FloatFormat):
+        whole = code - 2**fmt.bits if fmt.signed and code >> (fmt.bits - 1) else code
+        return float(whole * _step(fmt))
+    negative = fmt.signed and bool(code >> (fmt.bits - 1))
     body = code % 2 ** (fmt.bits - fmt.signed)
-    exponent, fraction = divmod(body, 2**fmt.fraction_bits)
-    top = exponent == 2**fmt.exponent_bits - 1
-    if fmt.nan == "negative_zero" and sign < 0 and body == 0:
+    if fmt.nan == "negative_zero" and negative and body == 0:
         return math.nan
-    if fmt.nan == "all_ones" and body == 2 ** (fmt.bits - fmt.signed) - 1:
-        return math.nan
-    if fmt.nan == "ieee" and top:
-        return math.nan if fraction or not fmt.infinity else sign * math.inf
-    if exponent == 0 and fmt.zero:
-        # Without subnormals every code of exponent field 0 reads as zero.
-        return sign * fraction * fmt.min_subnormal if fmt.subnormals else sign * 0.0
-    scale = Fraction(2) ** (exponent - (1 if fmt.zero else 0) + fmt.min_exponent)
-    return sign * float((1 + Fraction(fraction, 2**fmt.fraction_bits)) * scale)
+    if body <= fmt.top_body:
+        value = float(_finite(body, fmt))
+    else:
+        value = math.inf if fmt.infinity and body == fmt.infinity_body else math.nan
+    return -value if negative else value
 
 
-def encode_exact(value: float, fmt: ArithmeticFormat) -> int:
+def _finite(body: int, fmt: FloatFormat) -> Fraction:
+    """The magnitude of a body below the special ones, from its fields."""
+    field, fraction = divmod(body, 2**fmt.fraction_bits)
+    share = Fraction(fraction, 2**fmt.fraction_bits)
+    if field or not fmt.zero or (fmt.normal_zero_field and fraction):
+        return (1 + share) * _power_of_two(field - fmt.exponent_bias)
+    # Without subnormals every other code of exponent field 0 reads as zero.
+    return share * _power_of_two(1 - fmt.exponent_bias) if fmt.subnormals else Fraction(0)
+
+
+def _power_of_two(e: int) -> Fraction:
+    return Fraction(1 << max(e, 0), 1 << max(-e, 0))
+
+
+def encode_exact(value: float, fmt: GridFormat) -> int:
     """The code of a value of the format; NaN becomes the canonical quiet NaN.
 
     Raises:
         InputError: `value` is NaN or infinite and the format has no code for it.
     """
-    if isinstance(fmt, IntegerFormat):
-        return int(value) % (1 << fmt.bits)
-    if math.isnan(value):
+    if not isinstance(fmt, FloatFormat):
+        return int(Fraction(value) / _step(fmt)) % (1 << fmt.bits)
+    if math.isnan(value) or (math.isinf(value) and not fmt.infinity):
         return nan_code(fmt)
-    sign = int(math.copysign(1.0, value) < 0) << (fmt.bits - 1) if fmt.signed else 0
+    negative = fmt.signed and math.copysign(1.0, value) < 0
+    sign = int(negative and fmt.grid.signed_zero | (value != 0)) << (fmt.bits - 1)
     if math.isinf(value):
-        return sign | ((1 << fmt.exponent_bits) - 1) << fmt.fraction_bits
+        return sign | fmt.infinity_body
     x = abs(Fraction(value))
-    if x < Fraction(fmt.min_normal):
+    if x < Fraction(2) ** fmt.min_exponent:
         return sign | int(x / Fraction(fmt.min_subnormal))
     e = floor_log2(x)
-    field = e - fmt.min_exponent + (1 if fmt.zero else 0)
     fraction = int((x / Fraction(2) ** e - 1) * 2**fmt.fraction_bits)
-    return sign | field << fmt.fraction_bits | fraction
+    return sign | (e + fmt.exponent_bias) << fmt.fraction_bits | fraction
 
 
 def nan_code(fmt: FloatFormat) -> int:
@@ -176,6 +194,5 @@ def nan_code(fmt: FloatFormat) -> int:
         case "negative_zero":
             return 1 << (fmt.bits - 1)
         case "ieee":
-            top = ((1 << fmt.exponent_bits) - 1) << fmt.fraction_bits
-            return top | 1 << (fmt.fraction_bits - 1)
+            return (fmt.top_body + 1) | 1 << (fmt.fraction_bits - 1)
     raise InputError(f"{fmt.name} has no code for NaN; remove NaN from the input")

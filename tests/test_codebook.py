@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from tapeout.formats.codebook import (
     CODEBOOKS,
@@ -16,10 +17,17 @@ from tapeout.formats.codebook import (
     decode,
     encode,
 )
+from tapeout.formats.codebook_rows import (
+    ALL_CODEBOOKS,
+    DYNAMIC_8BIT,
+    DYNAMIC_8BIT_UNSIGNED,
+    NF4,
+    dynamic_map,
+)
 from tapeout.formats.errors import InputError
 from tapeout.formats.packing import pack_nibbles, packed_columns, unpack_nibbles
 
-BOOKS = pytest.mark.parametrize("book", CODEBOOKS, ids=lambda book: book.name)
+BOOKS = pytest.mark.parametrize("book", [*CODEBOOKS, NF4], ids=lambda book: book.name)
 DYADIC = CodebookFormat(
     "dyadic", 2, tuple(Fraction(v) for v in ("-1/2", "0", "1/2", "1")), "a test"
 )
@@ -47,6 +55,51 @@ def test_other_lists() -> None:
     assert rounded == [-1, -0.5102, -0.1837, 0, 0.0204, 0.1837, 0.5102, 1]
     signed = [-0.775, -0.325, -0.055, 0, 0.055, 0.325, 0.775, 1]
     assert [float(v) for v in DYNAMIC_TREE_3BIT.values] == signed
+
+
+def test_nf4_is_the_quantiles_of_a_normal_distribution() -> None:
+    """QLoRA: 8 quantiles up and 7 down from 0, from 1 - (1/32 + 1/30)/2 on, scaled to 1."""
+    last = 1 - (1 / 32 + 1 / 30) / 2
+    up = norm.ppf(np.linspace(last, 0.5, 9)[:-1])
+    down = -norm.ppf(np.linspace(last, 0.5, 8)[:-1])
+    values = np.sort(np.concatenate((up, down, [0.0]))) / up.max()
+    assert np.allclose([float(v) for v in NF4.values], values, rtol=0, atol=2e-7)
+    assert all(float(np.float32(float(v))) == v for v in NF4.values) and NF4.zero_code == 7
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_dynamic_map_is_that_of_torchao_to_two_ulp(signed: bool) -> None:
+    """torchao, as bitsandbytes, builds the map in float32 and leaves its last bits to torch."""
+    theirs = pytest.importorskip("torchao.optim.quant_utils").create_dynamic_map(signed)
+    book = DYNAMIC_8BIT if signed else DYNAMIC_8BIT_UNSIGNED
+    ours = np.array([float(v) for v in book.values])
+    assert np.allclose(ours, theirs, rtol=2.0**-22, atol=0)
+    assert (ours[0] < 0) == signed and book.values[-1] == 1
+
+
+def test_dynamic_map_of_four_bits_is_the_dynamic_tree() -> None:
+    assert dynamic_map(4, signed=True) == DYNAMIC_TREE_4BIT.values
+    assert dynamic_map(3, signed=True) == DYNAMIC_TREE_3BIT.values
+    assert DYNAMIC_8BIT.zero_code == 127 and DYNAMIC_8BIT_UNSIGNED.zero_code == 0
+
+
+def test_books_of_the_catalog_hold_0_and_reach_1() -> None:
+    for book in ALL_CODEBOOKS:
+        assert 0 in book.values and max(-book.values[0], book.values[-1]) == 1
+
+
+def test_a_book_of_ones_own() -> None:
+    """Values of any size; decoding takes float64 where float32 would blur or lose them."""
+    values = (Fraction(-300), Fraction(1, 3), Fraction(1, 3) + Fraction(1, 2**40), Fraction(10**40))
+    book = CodebookFormat("own", 2, values, "a test")
+    x = np.array([-1e9, 0.0, 0.3333333333333, 1.0, 4e39, 6e39, 1e300])
+    assert book.encode(x).tolist() == [nearest(v, book) for v in x.tolist()]
+    codes = np.arange(4, dtype=np.uint8)
+    assert book.decode(codes).tolist() == [float(v) for v in values]
+    with pytest.raises(InputError, match="0 is not one of its values"):
+        _ = book.zero_code
+    with pytest.raises(InputError, match="float32 cannot hold"):
+        book.quantize(np.ones(1, np.float32))
 
 
 @BOOKS
@@ -96,11 +149,11 @@ def test_nan_is_refused() -> None:
     [
         (2, [-1, 0, 1], "do not fill 2 bits"),
         (2, [-1, 0, 0, 1], "ascend"),
-        (2, [-1, "-1/2", "1/2", 1], "hold 0"),
-        (2, [-2, 0, "1/2", 1], "reach 1"),
+        (2, [-1, 0, "1e-17", 2**1000], "below 2\\^1000"),
+        (1, [1, 1 + Fraction(1, 2**60)], "the same float64"),
     ],
 )
-def test_faulty_rows_are_refused(bits: int, values: list[int | str], words: str) -> None:
+def test_faulty_rows_are_refused(bits: int, values: list[int | str | Fraction], words: str) -> None:
     with pytest.raises(InputError, match=words):
         CodebookFormat("faulty", bits, tuple(Fraction(v) for v in values), "a test")
 
