@@ -265,6 +265,7 @@ RUNS = {
     "nvidia-t4": "fp32",
     "nvidia-v100": "fp32",
     "tenstorrent-wormhole": "fp32",
+    "tesla-dojo": "fp32 bf16",
 }
 
 
@@ -388,7 +389,8 @@ def test_assumptions_are_whole_sentences_and_partly_public_chips_have_them() -> 
             assert all(len(entry.source) > 20 for entry in assumed)
             assert unit.basis == "assumed" or unit.assumptions() == []
     for name in ("google-tpu-v4i", "aws-trainium", "groq-lpu", "graphcore-ipu", "amd-mi350",
-                 "intel-gaudi2", "intel-gaudi3", "intel-xmx", "tenstorrent-wormhole"):  # fmt: skip
+                 "intel-gaudi2", "intel-gaudi3", "intel-xmx", "tenstorrent-wormhole",
+                 "tesla-dojo"):  # fmt: skip
         chip = load_chip(name)
         assert chip.count_evidence()["measured"] == 0
         sums = [u for u in chip.matrix_units if u.dot.order != "integer"]
