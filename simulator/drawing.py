@@ -38,7 +38,7 @@ def draw_datapath(path: Datapath) -> str:
         tops.append(row)
         entering = [e for e in path.entries if e.at == number]
         lines = [stage.name, *_wrapped(stage.facts)]
-        least = 1 + max((len(_labels(e)) for e in entering), default=0)
+        least = max((len(_labels(e)) for e in entering), default=0)
         lines += [""] * (least - len(lines))
         row = _box(canvas, row, lines, taps)
         bottoms.append(row)

@@ -51,7 +51,7 @@ def draw_order(order: object, products: Products) -> Datapath:
 @draw_order.register
 def _chain(order: Chain, products: Products) -> Datapath:
     acc, lanes = order.accumulator, order.lanes
-    before = ("subnormal a, b and c become zeros first",) if order.flush else ()
+    before = ("subnormal a, b and c become ±0 first",) if order.flush else ()
     if order.fused:
         facts = ("c + a b, one product a step", products.describe(), *before)
         step = Stage("FUSED MULTIPLY-ADD", facts)
@@ -152,7 +152,7 @@ def _exact(order: Exact, products: Products) -> Datapath:
 @draw_order.register
 def _tree(order: Tree, products: Products) -> Datapath:
     group, leaf, acc = order.group, order.leaf, order.accumulator
-    before, after = _flushed_inputs(order), _flushed(order.flush)
+    before, after = _flushed_inputs(order), _flushed(order.flush, order.tininess)
     beyond = ("overflow becomes an infinity",) if order.overflow == "infinity" else ()
     leaves = group // leaf
     if leaf == 1:
@@ -214,12 +214,12 @@ def _scales(scale: Scale) -> str:
     return f"scales of a and of b, {scale.format}{unsigned}, one per {scale.block} along k"
 
 
-def _flushed(flush: bool) -> tuple[str, ...]:
-    return ("then a subnormal result becomes a zero",) if flush else ()
+def _flushed(flush: bool, tininess: str = "after") -> tuple[str, ...]:
+    return (f"what is subnormal {tininess} rounding becomes ±0",) if flush else ()
 
 
 def _flushed_inputs(order: Tree) -> tuple[str, ...]:
-    zero = "+0" if order.flushed_inputs == "positive" else "zeros of their sign"
+    zero = "+0" if order.flushed_inputs == "positive" else "±0"
     return (f"subnormal a, b and c become {zero} first",) if order.flush else ()
 
 

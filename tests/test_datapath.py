@@ -46,7 +46,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "tree": {
         "group": 4, "leaf": 1, "accumulator": "bfloat16", "rounding": "to_odd", "flush": False,
-        "flushed_inputs": "positive", "overflow": "infinity",
+        "flushed_inputs": "positive", "overflow": "infinity", "tininess": "before",
     },
     "exact": {"block": 8, "accumulator": "bfloat16", "rounding": "toward_zero"},
 }  # fmt: skip
