@@ -23,7 +23,6 @@ only if it can show in a few comparisons that its arrays do not overlap.
 import numpy as np
 
 from ...formats.jit import bits_float, float_bits, jit, parallel_jit, prange, scalar_jit
-from ...formats.kernels import power_of_two
 
 #: Exponent of a zero operand: low enough that no sum with it is the largest.
 ZERO_EXPONENT = -8192
@@ -33,6 +32,12 @@ SPECIAL_EXPONENT = 1024
 TILE = 256
 #: Rows that share the columns of a block while these are in the cache.
 ROWS = 8
+
+
+@scalar_jit
+def normal_power(t):  # type: ignore[no-untyped-def]
+    """2^t as float64 for -1022 <= t <= 1023."""
+    return bits_float((t + 1023) << 52)
 
 
 @scalar_jit
@@ -92,7 +97,7 @@ def scale_narrow(emax, scale, total, fraction_bits, width):  # type: ignore[no-u
 @jit
 def scale_wide(emax, scale, width, fraction_bits):  # type: ignore[no-untyped-def]
     for j in range(width):
-        scale[j] = power_of_two(min(fraction_bits - np.int64(emax[j]), np.int64(1023)))
+        scale[j] = normal_power(min(fraction_bits - np.int64(emax[j]), np.int64(1023)))
 
 
 @jit

@@ -1,12 +1,12 @@
 """Exact sums of products (Kulisch), rounded once.
 
-`matmul` keeps each sum as s + e + f, by two cascaded TwoSums (Knuth): s the running sum, e the
-sum of its errors, f whether that sum had errors of its own. A product is exact in float64; while
-f is 0, s + e is the exact sum, and s + e rounded to odd is what the accumulator's rounding needs.
-Only where f is not 0 (terms more than about 100 bits apart) the block is summed again in digits.
+`matmul` keeps each sum as s + e, by two cascaded TwoSums (Knuth): s the running sum, e the sum of
+its errors. A product is exact in float64; while adding up the errors makes no error, s + e is the
+exact sum, and s + e rounded to odd is what the accumulator's rounding needs. Else (terms more
+than about 100 bits apart) e turns NaN, and the block is summed again in digits.
 Cost a product: 1 multiplication and 13 additions on 64-bit lanes; columns are the lanes.
 
-`matmul_long` keeps each sum as an integer in 32-bit digits, each held in an int64 so that 2^31
+The digits: a sum is an integer in 32-bit digits, each held in an int64 so that 2^31
 products can be added before a carry is due. A product of two operands of at most 26 significand
 bits has at most 52 bits; digit 0 counts units of 2^`lowest`. At the end the carries are settled
 and the leading bits, with a sticky bit for the rest, go into one float64 rounded to odd.
@@ -105,42 +105,44 @@ def _two_sum(x, y):  # type: ignore[no-untyped-def]
     return s, (x - (s - back)) + (y - back)
 
 
+@scalar_jit
+def _cascade(s, e, p):  # type: ignore[no-untyped-def]
+    """(s, e) + p as such a pair; e is NaN once two numbers no longer hold the sum."""
+    total, error = _two_sum(s, p)
+    errors, rest = _two_sum(e, error)
+    return total, errors if rest == 0.0 else np.nan
+
+
 @jit
-def accumulate(s, e, f, x, row, width):  # type: ignore[no-untyped-def]
-    """s + e + f += x row, f growing by the magnitude of what s + e could not hold."""
+def accumulate(s, e, x, row, width):  # type: ignore[no-untyped-def]
+    """s + e += x row."""
     for j in range(width):
-        total, error = _two_sum(s[j], x * np.float64(row[j]))
-        errors, rest = _two_sum(e[j], error)
-        s[j], e[j] = total, errors
-        f[j] += np.abs(rest)
+        s[j], e[j] = _cascade(s[j], e[j], x * np.float64(row[j]))
 
 
 @jit
-def accumulate_two(s, e, f, x0, x1, row0, row1, width):  # type: ignore[no-untyped-def]
+def accumulate_two(s, e, x0, x1, row0, row1, width):  # type: ignore[no-untyped-def]
     """Two products in one pass."""
     for j in range(width):
-        total, error = _two_sum(s[j], x0 * np.float64(row0[j]))
-        errors, rest = _two_sum(e[j], error)
-        total, error = _two_sum(total, x1 * np.float64(row1[j]))
-        errors, more = _two_sum(errors, error)
-        s[j], e[j] = total, errors
-        f[j] += np.abs(rest) + np.abs(more)
+        total, errors = _cascade(s[j], e[j], x0 * np.float64(row0[j]))
+        s[j], e[j] = _cascade(total, errors, x1 * np.float64(row1[j]))
 
 
 @jit
-def begin(s, e, f, c, width):  # type: ignore[no-untyped-def]
+def _begin(s, e, c, width):  # type: ignore[no-untyped-def]
     for j in range(width):
-        s[j], e[j], f[j] = c[j], 0.0, 0.0
+        s[j], e[j] = c[j], 0.0
 
 
 @jit
-def join(s, e, f, width):  # type: ignore[no-untyped-def]
-    """s = s + e rounded to odd; infinities and NaN as s has them. Whether some f is not 0."""
-    lost = 0.0
+def join(s, e, width):  # type: ignore[no-untyped-def]
+    """s = s + e rounded to odd where e is a number; whether it is none for some finite s."""
+    lost = np.int64(0)
     for j in range(width):
-        lost += f[j] if np.abs(s[j]) < np.inf else 0.0
-        s[j] = to_odd_sum(s[j], e[j]) if np.abs(s[j]) < np.inf else s[j]
-    return lost != 0.0
+        finite, known = np.abs(s[j]) < np.inf, e[j] == e[j]
+        lost |= np.int64(finite & (not known))
+        s[j] = to_odd_sum(s[j], e[j]) if finite & known else s[j]
+    return lost != 0
 
 
 @jit
@@ -165,9 +167,9 @@ def _positive_zeros(s, width):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _again(x, y, c, s, f, lowest, digits, width):  # type: ignore[no-untyped-def]
+def _again(x, y, c, s, e, lowest, digits, width):  # type: ignore[no-untyped-def]
     for j in range(width):
-        if f[j] != 0.0 and np.abs(s[j]) < np.inf:
+        if np.isnan(e[j]) and np.abs(s[j]) < np.inf:
             s[j] = sum_in_digits(x, y[:, j], c[j], lowest, digits)
 
 
@@ -178,7 +180,7 @@ def matmul(a, b, out, spec):  # type: ignore[no-untyped-def]
     for n in prange(batch * rows):
         grid, block, depth = grids.unpack(spec[GRID:]), spec[BLOCK], a.shape[2]
         digits = np.empty(spec[DIGITS], np.int64)
-        s, e, f = np.empty(TILE), np.empty(TILE), np.empty(TILE)
+        s, e = np.empty(TILE), np.empty(TILE)
         x, y = a[n // rows, n % rows], b[n // rows]
         for j0 in range(0, columns, TILE):
             width = min(TILE, columns - j0)
@@ -186,18 +188,18 @@ def matmul(a, b, out, spec):  # type: ignore[no-untyped-def]
             c = out[n // rows, n % rows, j0:j1]
             for k0 in range(0, max(depth, 1), block):
                 k1 = min(k0 + block, depth)
-                begin(s, e, f, c, width)
+                _begin(s, e, c, width)
                 for k in range(k0, k1 - 1, 2):
                     accumulate_two(
-                        s, e, f, np.float64(x[k]), np.float64(x[k + 1]),
+                        s, e, np.float64(x[k]), np.float64(x[k + 1]),
                         y[k, j0:j1], y[k + 1, j0:j1], width,
                     )  # fmt: skip
                 if (k1 - k0) % 2 == 1:
-                    accumulate(s, e, f, np.float64(x[k1 - 1]), y[k1 - 1, j0:j1], width)
-                if join(s, e, f, width):
-                    _again(x[k0:k1], y[k0:k1, j0:j1], c, s, f, spec[LOWEST], digits, width)
+                    accumulate(s, e, np.float64(x[k1 - 1]), y[k1 - 1, j0:j1], width)
+                if join(s, e, width):
+                    _again(x[k0:k1], y[k0:k1, j0:j1], c, s, e, spec[LOWEST], digits, width)
                 _positive_zeros(s, width)
-                grids.round_ieee(s, grid, spec[MODE], width)
+                grids.round_row(s, grid, spec[MODE], False, width)
                 c[:] = s[:width]
 
 
@@ -208,4 +210,4 @@ def round_rows(sums, spec):  # type: ignore[no-untyped-def]
     for n in prange(batch * rows):
         row = sums[n // rows, n % rows]
         _positive_zeros(row, columns)
-        grids.round_ieee(row, grids.unpack(spec[GRID:]), spec[MODE], columns)
+        grids.round_row(row, grids.unpack(spec[GRID:]), spec[MODE], False, columns)

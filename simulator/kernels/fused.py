@@ -17,10 +17,10 @@ and the rounding.
 import numpy as np
 
 from ...formats.jit import jit, parallel_jit, prange, scalar_jit
-from ...formats.kernels import power_of_two, round_finite, round_random, round_simple
+from ...formats.kernels import power_of_two, round_finite, round_random
 from ...formats.random import philox
 from . import grid as grids
-from .align import ROWS, TILE, exponent, make_scratch, sum_block
+from .align import ROWS, TILE, exponent, make_scratch, normal_power, sum_block
 
 #: The `spec` array: block, F, min_exponent, smallest exponent of c, rounding mode, its random
 #: bits, elements a scale (0 without), then the accumulator's grid.
@@ -46,8 +46,8 @@ def shift(emax, places, row, sign, width):  # type: ignore[no-untyped-def]
 @scalar_jit
 def aligned(total, c, emax, fraction_bits):  # type: ignore[no-untyped-def]
     """The exact sum of the aligned products and the aligned c, back on its scale."""
-    total += np.trunc(c * power_of_two(fraction_bits - emax))
-    return total * power_of_two(emax - fraction_bits)
+    total += np.trunc(c * normal_power(fraction_bits - emax))
+    return total * normal_power(emax - fraction_bits)
 
 
 @scalar_jit
@@ -80,18 +80,6 @@ def _round_random(value, grid, bits, key, output, k, width):  # type: ignore[no-
 
 
 @jit
-def _round_simple(value, grid, nearest, width):  # type: ignore[no-untyped-def]
-    for j in range(width):
-        value[j] = round_simple(value[j], grid, nearest)
-
-
-@jit
-def _round_any(value, grid, mode, width):  # type: ignore[no-untyped-def]
-    for j in range(width):
-        value[j] = round_finite(value[j], grid, mode, 0, 0)
-
-
-@jit
 def _align_all(c, value, emax, fraction_bits, width):  # type: ignore[no-untyped-def]
     for j in range(width):
         value[j] = aligned(value[j], c[j], np.int64(emax[j]), fraction_bits)
@@ -110,16 +98,12 @@ def finish(c, total, emax, spec, key, output, k, width):  # type: ignore[no-unty
     Loops apart: LLVM vectorises each of them, but not their fusion. output: the number of the
     first of these outputs; k: the first product of the block.
     """
-    grid, mode = grids.unpack(spec[GRID:]), spec[MODE]
+    grid = grids.unpack(spec[GRID:])
     _align_all(c, total, emax, spec[FRACTION_BITS], width)
     if spec[BITS] > 0:
         _round_random(total, grid, spec[BITS], key, np.uint64(output), k, width)
-    elif mode == grids.NEAREST_EVEN:
-        _round_simple(total, grid, True, width)
-    elif mode == grids.TOWARD_ZERO:
-        _round_simple(total, grid, False, width)
     else:
-        _round_any(total, grid, mode, width)
+        grids.round_row(total, grid, spec[MODE], True, width)
     _store(c, total, grid, width)
 
 

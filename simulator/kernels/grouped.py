@@ -20,7 +20,7 @@ import numpy as np
 from ...formats.jit import jit, parallel_jit, prange
 from ...formats.kernels import power_of_two, round_finite, round_random
 from . import grid as grids
-from .align import ROWS, TILE, exponent
+from .align import ROWS, TILE, clear, exponent, normal_power
 from .fused import (
     BITS,
     BLOCK,
@@ -45,9 +45,18 @@ def row_masks(x, group):  # type: ignore[no-untyped-def]
     out = np.zeros((batch, rows, depth // group), np.int32)
     for n in prange(batch * rows):
         source, target = x[n // rows, n % rows], out[n // rows, n % rows]
-        for k in range(depth):
-            target[k // group] |= np.int32(source[k] != 0.0) << np.int32(k % group)
+        for g in range(depth // group):
+            mask = np.int32(0)
+            for k in range(group):
+                mask |= np.int32(source[g * group + k] != 0.0) << np.int32(k)
+            target[g] = mask
     return out
+
+
+@jit
+def _set_bits(masks, row, bit):  # type: ignore[no-untyped-def]
+    for j in range(row.size):
+        masks[j] |= bit if row[j] != 0.0 else np.int32(0)
 
 
 @parallel_jit
@@ -59,9 +68,7 @@ def column_masks(x, group):  # type: ignore[no-untyped-def]
     for n in prange(batch * parts):
         h, g = n // parts, n % parts
         for k in range(group):
-            for j in range(columns):
-                bit = np.int32(x[h, g * group + k, j] != 0.0)
-                out[h, g, j] |= bit << np.int32(k)
+            _set_bits(out[h, g], x[h, g * group + k], np.int32(1) << np.int32(k))
     return out
 
 
@@ -82,7 +89,7 @@ def _raise_group(emax, mask, masks, e, row, width):  # type: ignore[no-untyped-d
 @jit
 def _scale_sums(total, emax, fraction_bits, unit, width):  # type: ignore[no-untyped-def]
     for j in range(width):
-        unit[j] = power_of_two(min(fraction_bits - np.int64(emax[j]), np.int64(1023)))
+        unit[j] = normal_power(min(fraction_bits - np.int64(emax[j]), np.int64(1023)))
         total[j] = 0.0
 
 
@@ -115,7 +122,7 @@ def matmul(a, b, masks_a, masks_b, sa, sb, ea, eb, out, group, spec, key):  # ty
                     start(c, emax, spec[FLOOR], spec[C_FLOOR], width)
                     for g in range(block // group):
                         k1, part = k0 + g * group, parts[g]
-                        part[:width] = 0.0
+                        clear(part, width)
                         for k in range(k1, k1 + group, 4):
                             _add_products(
                                 part, x[k], x[k + 1], x[k + 2], x[k + 3], y[k, j0:j1],

@@ -18,49 +18,37 @@ factors of 2. Columns are the vector lanes.
 import numpy as np
 
 from ...formats.jit import jit, parallel_jit, prange
+from ...formats.kernels import power_of_two
 from . import grid as grids
-from .align import TILE
+from .align import TILE, clear
 from .chain import to_odd_sum
-from .exact import accumulate, begin, join, sum_in_digits
+from .exact import accumulate, join, sum_in_digits
 
 #: The `spec` array: group, leaf, rounding mode, whether results are flushed, decided before
 #: rounding, overflow to infinity, exponent of the lowest bit, digits, then the grid.
 GROUP, LEAF, MODE, FLUSH, BEFORE, INFINITE, LOWEST, DIGITS, GRID = range(9)
 #: Levels of the largest group.
 _LEVELS = 14
-_UNBOUNDED = np.int64(-900)
 
 
 @jit
-def _flush_before(s, smallest, width):  # type: ignore[no-untyped-def]
+def _flush(s, smallest, width):  # type: ignore[no-untyped-def]
     for j in range(width):
         s[j] = np.copysign(0.0, s[j]) if np.abs(s[j]) < smallest else s[j]
 
 
 @jit
-def _overflow(s, rounded, largest, width):  # type: ignore[no-untyped-def]
-    """Infinity where the sum s, rounded with an unbounded exponent, is beyond the largest value."""
-    for j in range(width):
-        s[j] = np.copysign(np.inf, s[j]) if np.abs(rounded[j]) > largest else s[j]
-
-
-@jit
-def _round(s, spare, spec, width):  # type: ignore[no-untyped-def]
+def _round(s, spec, width):  # type: ignore[no-untyped-def]
     """Sums to odd onto the accumulator's grid, flushed and overflowed as the spec says."""
     grid, smallest = grids.unpack(spec[GRID:]), 0.0
     if spec[FLUSH]:
-        smallest = 2.0 ** np.float64(grid.min_exponent)
-        grid = grid._replace(min_exponent=_UNBOUNDED)
+        smallest = power_of_two(grid.min_exponent)
+        grid = grids.without_subnormals(grid)
         if spec[BEFORE]:
-            _flush_before(s, smallest, width)
-    if spec[INFINITE] and spec[MODE] != grids.NEAREST_EVEN:
-        spare[:width] = s[:width]
-        endless = grid._replace(largest=np.inf, lowest=-np.inf)
-        grids.round_ieee(spare, endless, spec[MODE], width)
-        _overflow(s, spare, grid.largest, width)
-    grids.round_ieee(s, grid, spec[MODE], width)
-    if spec[FLUSH]:
-        _flush_before(s, smallest, width)
+            _flush(s, smallest, width)
+    grids.round_row(s, grid, spec[MODE], spec[INFINITE] != 0, width)
+    if spec[FLUSH] and not spec[BEFORE]:
+        _flush(s, smallest, width)
 
 
 @jit
@@ -76,19 +64,18 @@ def _add(s, t, width):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _leaf(x, y, j0, width, s, e, f, zero, spec, digits):  # type: ignore[no-untyped-def]
+def _leaf(x, y, j0, width, s, e, spec, digits):  # type: ignore[no-untyped-def]
     """s = the products of a leaf, exactly summed, to odd; -0 only if all are."""
     j1 = j0 + width
     _multiply(s, np.float64(x[0]), y[0, j0:j1], width)
     if x.size == 1:
         return
-    e[:width] = 0.0
-    f[:width] = 0.0
+    clear(e, width)
     for k in range(1, x.size):
-        accumulate(s, e, f, np.float64(x[k]), y[k, j0:j1], width)
-    if join(s, e, f, width):
+        accumulate(s, e, np.float64(x[k]), y[k, j0:j1], width)
+    if join(s, e, width):
         for j in range(width):
-            if f[j] != 0.0 and np.abs(s[j]) < np.inf:
+            if np.isnan(e[j]) and np.abs(s[j]) < np.inf:
                 s[j] = sum_in_digits(x, y[:, j0 + j], 0.0, spec[LOWEST], digits)
 
 
@@ -98,7 +85,7 @@ def matmul(a, b, out, spec):  # type: ignore[no-untyped-def]
     batch, rows, columns = out.shape
     for n in prange(batch * rows):
         digits = np.empty(spec[DIGITS], np.int64)
-        e, f, zero, spare = np.empty(TILE), np.empty(TILE), np.zeros(TILE), np.empty(TILE)
+        e = np.empty(TILE)
         stack = np.empty((_LEVELS, TILE))
         x, y = a[n // rows, n % rows], b[n // rows]
         group, leaf = spec[GROUP], spec[LEAF]
@@ -111,18 +98,18 @@ def matmul(a, b, out, spec):  # type: ignore[no-untyped-def]
                     k1 = k0 + m * leaf
                     s = stack[top]
                     _leaf(
-                        x[k1 : k1 + leaf], y[k1 : k1 + leaf], j0, width, s, e, f, zero, spec, digits
+                        x[k1 : k1 + leaf], y[k1 : k1 + leaf], j0, width, s, e, spec, digits
                     )
-                    _round(s, spare, spec, width)
+                    _round(s, spec, width)
                     top += 1
                     done = m + 1
                     while done % 2 == 0:
                         top -= 1
                         _add(stack[top - 1], stack[top], width)
-                        _round(stack[top - 1], spare, spec, width)
+                        _round(stack[top - 1], spec, width)
                         done //= 2
                 _add(c, stack[0], width)
-                _round(c, spare, spec, width)
+                _round(c, spec, width)
 
 
 @jit

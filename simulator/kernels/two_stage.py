@@ -17,7 +17,7 @@ import numpy as np
 from ...formats.jit import float_bits, jit, parallel_jit, prange, scalar_jit
 from ...formats.kernels import INFINITY, bound, power_of_two, round_finite
 from . import grid as grids
-from .align import ROWS, TILE, ZERO_EXPONENT, exponent, make_scratch, sum_block
+from .align import ROWS, TILE, ZERO_EXPONENT, clear, exponent, make_scratch, normal_power, sum_block
 
 #: The `spec` array: block, lanes, F, guard bits, bits of the sum (or -1), c's reach (or -1),
 #: smallest exponent of c, rounding mode, then the accumulator's grid.
@@ -25,10 +25,16 @@ BLOCK, LANES, FRACTION_BITS, GUARD, SUM_BITS, DROP, C_FLOOR, MODE, GRID = range(
 _NONE = np.int16(2 * ZERO_EXPONENT)
 
 
+@jit
+def _fill(emax, width):  # type: ignore[no-untyped-def]
+    for j in range(width):
+        emax[j] = _NONE
+
+
 @scalar_jit
 def _two(t):  # type: ignore[no-untyped-def]
-    """2^t, for t beyond float64's range its end: such terms are zeros."""
-    return power_of_two(min(max(t, np.int64(-1074)), np.int64(1023)))
+    """2^t, for t beyond float64's normal range its end: such terms are zeros."""
+    return normal_power(min(max(t, np.int64(-1022)), np.int64(1023)))
 
 
 @scalar_jit
@@ -61,7 +67,7 @@ def _join(c, even, e_even, odd, e_odd, spec, width):  # type: ignore[no-untyped-
 def _floor_sum(value, bits, smallest, width):  # type: ignore[no-untyped-def]
     for j in range(width):
         e = max(((float_bits(value[j]) >> 52) & 2047) - 1023, smallest)
-        value[j] = np.floor(value[j] * power_of_two(bits - e)) * power_of_two(e - bits)
+        value[j] = np.floor(value[j] * normal_power(bits - e)) * normal_power(e - bits)
 
 
 @jit
@@ -76,7 +82,7 @@ def _finish(c, even, e_even, odd, e_odd, spec, width):  # type: ignore[no-untype
     _join(c, even, e_even, odd, e_odd, spec, width)
     if spec[SUM_BITS] >= 0:
         _floor_sum(even, spec[SUM_BITS], grid.min_exponent, width)
-    grids.round_ieee(even, grid, spec[MODE], width)
+    grids.round_row(even, grid, spec[MODE], False, width)
     _store(c, even, width)
 
 
@@ -94,20 +100,20 @@ def matmul(a, b, ea, eb, out, spec, chunk):  # type: ignore[no-untyped-def]
         e_even, e_odd = np.empty(TILE, np.int16), np.empty(TILE, np.int16)
         even, odd = make_scratch(), make_scratch()
         block, size = spec[BLOCK], spec[BLOCK] // spec[LANES]
-        odd[3][:] = 0.0
-        e_odd[:] = _NONE
+        clear(odd[3], TILE)
+        _fill(e_odd, TILE)
         for j0 in range(0, columns, TILE):
             width = min(TILE, columns - j0)
             for k0 in range(0, a.shape[2], block):
                 for i in range(i0, min(i0 + ROWS, rows)):
                     c = out[h, i, j0 : j0 + width]
-                    e_even[:] = _NONE
+                    _fill(e_even, width)
                     sum_block(
                         a[h, i], ea[h, i], b[h], eb[h], k0, size, j0, width, e_even, even,
                         spec[FRACTION_BITS], chunk,
                     )  # fmt: skip
                     if spec[LANES] == 2:
-                        e_odd[:] = _NONE
+                        _fill(e_odd, width)
                         sum_block(
                             a[h, i], ea[h, i], b[h], eb[h], k0 + size, size, j0, width, e_odd, odd,
                             spec[FRACTION_BITS], chunk,
