@@ -26,8 +26,8 @@ class Row(NamedTuple):
 
     def at(self, k: Any, word: int = 0) -> "Row":
         """The products of those k, with words from `word` on."""
-        parts = ([x[n] for n in k] for x in self[:4])
-        return Row(*parts, self.seed, self.stream, self.word + word)
+        a, b, sa, sb = ([x[n] for n in k] for x in self[:4])
+        return Row(a, b, sa, sb, self.seed, self.stream, self.word + word)
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class ReferenceUnit:
         start = np.zeros(x.shape[:-1]) if c is None else np.asarray(c, np.float64)
         depth = x.shape[-1]
         scales = (self._expanded(s, x.shape) for s in (a_scale, b_scale))
-        flat = [v.reshape(-1, depth) for v in (x, y, *scales)]
+        flat = [v.reshape(-1, depth).tolist() for v in (x, y, *scales)]
         stride = self._words(depth)
         out = [
-            self._one(Row(*(v[n].tolist() for v in flat), seed, stream, n * stride), float(s))
-            for n, s in enumerate(start.reshape(-1))
+            self._one(Row(*row, seed, stream, n * stride), float(s))
+            for n, (*row, s) in enumerate(zip(*flat, start.reshape(-1).tolist(), strict=True))
         ]
         return np.array(out).reshape(start.shape)
 

@@ -89,7 +89,9 @@ def raise_maximum(emax, e0, e1, e2, e3, r0, r1, r2, r3, width):  # type: ignore[
 def scale_narrow(emax, scale, total, fraction_bits, width):  # type: ignore[no-untyped-def]
     """2^(F - emax) in float32; the clamp changes no nonzero product's truncation."""
     for j in range(width):
-        places = min(max(np.int32(fraction_bits) - np.int32(emax[j]), np.int32(-126)), np.int32(127))
+        places = min(
+            max(np.int32(fraction_bits) - np.int32(emax[j]), np.int32(-126)), np.int32(127)
+        )
         scale[j] = bits_float(np.int32((places + np.int32(127)) << np.int32(23)))
         total[j] = 0
 

@@ -86,11 +86,15 @@ def integer(a: Values, b: Values, c: float, order: Integer) -> float:
     """The exact sum; wraps modulo 2^bits, or saturates after each block; partial sums saturate."""
     total, block = int(c), order.block or max(len(a), 1)
     for k in range(0, len(a), block):
-        products = [int(x) * int(y) for x, y in zip(a[k : k + block], b[k : k + block], strict=True)]
+        products = [
+            int(x) * int(y) for x, y in zip(a[k : k + block], b[k : k + block], strict=True)
+        ]
         if order.partial_format is not None:
             starts = range(0, len(products), order.group or 1)
             products = [
-                _reduced(sum(products[g : g + (order.group or 1)]), order.partial_format, "saturate")
+                _reduced(
+                    sum(products[g : g + (order.group or 1)]), order.partial_format, "saturate"
+                )
                 for g in starts
             ]
         total = _reduced(total + sum(products), order.result, order.overflow)
