@@ -45,12 +45,11 @@ class ReferenceUnit:
         start = np.zeros(x.shape[:-1]) if c is None else np.asarray(c, np.float64)
         depth = x.shape[-1]
         scales = (self._expanded(s, x.shape) for s in (a_scale, b_scale))
-        flat = [v.reshape(-1, depth).tolist() for v in (x, y, *scales)]
-        stride = self._words(depth)
-        out = [
-            self._one(Row(*row, seed, stream, n * stride), float(s))
-            for n, (*row, s) in enumerate(zip(*flat, start.reshape(-1).tolist(), strict=True))
-        ]
+        flat = [v.reshape(-1, depth) for v in (x, y, *scales)]
+        stride, out = self._words(depth), []
+        for n, s in enumerate(start.reshape(-1).tolist()):
+            p, q, sp, sq = (v[n].tolist() for v in flat)
+            out.append(self._one(Row(p, q, sp, sq, seed, stream, n * stride), s))
         return np.array(out).reshape(start.shape)
 
     def matmul(

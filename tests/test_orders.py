@@ -3,7 +3,9 @@
 Beside the bits, closed forms: what a sequence or a split of K is, told without the code under test.
 """
 
+import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from pydantic import TypeAdapter
 
 from tapeout.formats import InputError, decode
 from tapeout.formats.jit import set_threads
-from tapeout.simulator import DotUnit, Sequence, SplitK
+from tapeout.simulator import DotUnit, Sequence, SplitK, load_chip
 from tapeout.simulator.order import AnyOrder, Chain, Order, Promotion
 from tapeout.tests.test_dot_units import SPREADS, arithmetic, assert_twins, design, make_case
 
@@ -52,12 +54,19 @@ FP32: dict[str, Any] = {"accumulator": "float32"}
 FLUSHED = row("chain", flush=True)
 CDNA2: dict[str, Any] = {"flush": True, "flushed_inputs": "positive"}
 ARM: dict[str, Any] = {"flush": True, "tininess": "before"}
+LANES: dict[str, Any] = {"scope": "promotion", "flush": True, **FP32}
 UNITS = {
-    "fused away": design("e4m3", fused(block=8, fraction_bits=12, accumulator="float16", rounding="nearest_away")),
-    "fused up": design("bfloat16", fused(block=8, fraction_bits=24, accumulator="bfloat16", rounding="up")),
+    "fused away": design(
+        "e4m3", fused(block=8, fraction_bits=12, accumulator="float16", rounding="nearest_away")
+    ),
+    "fused up": design(
+        "bfloat16", fused(block=8, fraction_bits=24, accumulator="bfloat16", rounding="up")
+    ),
     "fused down": design("e5m2", fused(block=8, accumulator="bfloat16", rounding="down")),
     "fused odd": design("float16", fused(block=16, rounding="to_odd")),
-    "fused stochastic": design("e4m3", fused(block=8, fraction_bits=20, accumulator="bfloat16", **SR)),
+    "fused stochastic": design(
+        "e4m3", fused(block=8, fraction_bits=20, accumulator="bfloat16", **SR)
+    ),
     "fused fp8 in 32": design("e4m3", fused()),
     "fused bf16 in 16": design("bfloat16", fused(block=16)),
     "mxf8": design("e4m3", fused(scale=MX)),
@@ -78,14 +87,19 @@ UNITS = {
     "exact fp32 in 3": design("float32", row("exact", block=3, rounding="nearest_away")),
     "tree cdna2 fp16": design("float16", row("tree", group=4, **CDNA2)),
     "tree cdna2 bf16": design("bfloat16", row("tree", group=2, **CDNA2)),
-    "tree arm": design("bfloat16", row("tree", group=2, rounding="to_odd", overflow="infinity", **ARM)),
+    "tree arm": design(
+        "bfloat16", row("tree", group=2, rounding="to_odd", overflow="infinity", **ARM)
+    ),
     "tree arm ebf": design("bfloat16", row("tree", group=2, leaf=2, **ARM)),
     "tree ebf kept": design("bfloat16", row("tree", group=2, leaf=2)),
     "tree of 8": design("e5m2", row("tree", "float16", group=8, rounding="toward_zero")),
     "tree of leaves": design("bfloat16", row("tree", "bfloat16", group=16, leaf=4)),
     "tree fp32": design("float32", row("tree", group=8)),
     "tree fp32 flushed": design("float32", row("tree", group=2, flush=True)),
-    "tree to infinity": design("float16", row("tree", "float16", group=4, rounding="toward_zero", overflow="infinity")),
+    "tree to infinity": design(
+        "float16",
+        row("tree", "float16", group=4, rounding="toward_zero", overflow="infinity"),
+    ),
     "integer 4 at once": DotUnit(
         arithmetic("uint8"), arithmetic("int8"), arithmetic("int16"),
         row("integer", "int16", overflow="saturate", block=4),
@@ -106,19 +120,24 @@ UNITS = {
     ),
     "split in each promotion": design(
         "e4m3", FLUSHED, promote_every=64, promotion=FLUSHED,
-        split=SplitK(parts=4, pattern="interleaved", combine="pairwise", scope="promotion", flush=True, **FP32),
+        split=SplitK(parts=4, pattern="interleaved", combine="pairwise", **LANES),
     ),
     "two chains of pairs": design(
         "e5m2", row("tree", group=2, leaf=2, flush=True), promote_every=64, promotion=FLUSHED,
-        split=SplitK(parts=2, pattern="interleaved", chunk=2, scope="promotion", flush=True, **FP32),
+        split=SplitK(parts=2, pattern="interleaved", chunk=2, **LANES),
     ),
     "split mxf8": design(
         "e4m3", fused(scale=MX), promote_every=64, promotion=step(),
         split=SplitK(parts=2, chunk=32, pattern="interleaved", **FP32),
     ),
     "descending": design("e4m3", BF16, k_order=Sequence(name="descending")),
-    "interleaved": design("e4m3", row("chain", "bfloat16", **SR), k_order=Sequence(name="interleaved", stride=8)),
-    "permuted": design("float16", fused(block=8, accumulator="float16"), k_order=Sequence(name="permutation", seed=3)),
+    "interleaved": design(
+        "e4m3", row("chain", "bfloat16", **SR), k_order=Sequence(name="interleaved", stride=8)
+    ),
+    "permuted": design(
+        "float16", fused(block=8, accumulator="float16"),
+        k_order=Sequence(name="permutation", seed=3),
+    ),
 }  # fmt: skip
 
 
@@ -253,6 +272,60 @@ def test_c_joins_the_first_part_or_the_end() -> None:
         first.matmul(a, b, np.array([[256.5]]))
 
 
+LIBRARY = Path(__file__).parent.parent / "simulator" / "chips"
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (
+            'dot = { order = "tree", group = 8, leaf = 2, accumulator = "bfloat16" }\n'
+            'k_order = { name = "interleaved", stride = 4 }\n'
+            'promotion = { every = 2, accumulator = "float32" }\n'
+            'split_k = { parts = 3, combine = "permutation", seed = 1, accumulator = "float32" }',
+            ["tree over 8", "interleaved by 4", "every 2 products", "3 contiguous parts"],
+        ),
+        (
+            'dot = { order = "fused", block = 32, fraction_bits = 20, min_exponent = -40, '
+            'accumulator = "float32", rounding = "up", scale = { format = "e8m0", block = 32 } }',
+            ["scaled by float8_e8m0fnu per 32", "up to float32"],
+        ),
+        (
+            'k_order = "descending"\n'
+            'dot = { order = "two_stage", block = 8, fraction_bits = 20, guard_bits = 24, '
+            'accumulator = "float32" }',
+            ["24 guard bits", "k order descending"],
+        ),
+    ],
+)
+def test_a_chip_file_reaches_every_order(lines: str, words: list[str], tmp_path: Path) -> None:
+    text = (LIBRARY / "generic-fp8-sr.toml").read_text()
+    old = next(line for line in text.splitlines() if line.startswith("dot = "))
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace(old, lines, 1))
+    chip = load_chip(path)
+    told = chip.matrix_row("e4m3", "e4m3").describe()
+    assert all(word in told for word in words), told
+    unit = chip.matrix_unit("e4m3", "e4m3")
+    assert_twins(unit, *make_case(unit, 3, 21, 2, "medium", 0))
+    path.write_text(text.replace(old, lines.replace("order = ", "odrer = ", 1), 1))
+    with pytest.raises(InputError, match=r"mine\.toml"):
+        load_chip(path)
+
+
+def test_memory_is_a_few_times_the_operands_and_the_result() -> None:
+    """float64 sums are twice a float32 result; exponents are half an operand."""
+    for name in ("fused fp8 in 32", "mxf8", "late c bf16", "exact fp16 in 4", "tree cdna2 fp16"):
+        unit = UNITS[name]
+        a, b = (np.ones((256, 256), np.float32) for _ in range(2))
+        unit.matmul(a, b, check=False)
+        tracemalloc.start()
+        unit.matmul(a, b, check=False)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak <= 3 * 3 * a.nbytes, f"{name}: {peak / a.nbytes:.1f} operands"
+
+
 @pytest.mark.parametrize(
     ("build", "words"),
     [
@@ -279,7 +352,9 @@ def test_c_joins_the_first_part_or_the_end() -> None:
             ["scope", "promotion"],
         ),
         (
-            lambda: design("e4m3", row("chain", "bfloat16", **SR), promote_every=6, promotion=step()),
+            lambda: replace(
+                UNITS["interleaved"], k_order=(), promote_every=6, promotion=step()
+            ),
             ["promote_every = 6", "4"],
         ),
         (

@@ -1,7 +1,5 @@
 """Fused orders: layout, scales, special values, and which arithmetic is wide enough."""
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,7 +37,7 @@ def run_fused(
     if b.shape[2] < min(a.shape[1], 256) and not order.random_bits:  # long rows fill the lanes
         flipped = None if scales is None else (transposed(scales[1]), transposed(scales[0]))
         a, b, start = transposed(b), transposed(a), transposed(start)
-        return transposed(_run(order, a, b, start, formats[::-1], place, flipped))
+        return transposed(_run(order, a, b, start, (formats[1], formats[0]), place, flipped))
     return _run(order, a, b, start, formats, place, scales)
 
 
@@ -48,15 +46,18 @@ def _run(
     scales: Scales | None,
 ) -> Sums:  # fmt: skip
     x, y = full = surveyed(a, formats[0]), surveyed(b, formats[1])
-    outer, shifted = (_NO_SCALE, _NO_SCALE), False
+    outer: tuple[Matrix, Matrix] = (_NO_SCALE, _NO_SCALE)
+    shifted = False
     if scales is not None and order.scale is not None:
         fmt, shifted = order.scale.fmt, _shifts(order)
         full = _scaled(x, scales[0], 2, order.scale), _scaled(y, scales[1], 1, order.scale)
         if shifted:
-            outer = tuple(surveyed(plain(s, (fmt, fmt)), fmt).exponents for s in scales)
+            left, right = (surveyed(plain(s, (fmt, fmt)), fmt).exponents for s in scales)
+            outer = left, right
         else:
             x, y = full
-    spec, key, fixed = spec_of(order, shifted), key_of(place), None
+    spec, key = spec_of(order, shifted), key_of(place)
+    hit, fixed = None, start
     if max(v.high for v in full) >= SPECIAL_EXPONENT or not np.isfinite(start).all():
         hit = special_outputs(full[0].values, full[1].values, start)
         fixed = start.copy()
@@ -66,7 +67,7 @@ def _run(
         )  # fmt: skip
     chunk = narrow_chunk(x, y, formats, order.fraction_bits) if x.values.dtype == np.float32 else 0
     kernels.matmul(x.values, y.values, x.exponents, y.exponents, start, *outer, spec, chunk, key)
-    if fixed is not None:
+    if hit is not None:
         np.copyto(start, fixed, where=hit)
     return start
 
@@ -90,7 +91,6 @@ def _scaled(x: Surveyed, scale: Matrix, axis: int, row: Scale) -> Surveyed:
     return Surveyed(plain(values), plain(sums), low, high)
 
 
-@cache
 def spec_of(order: Fused, shifted: bool) -> NDArray[np.int64]:
     """The order as the kernels' array; whether its scales move whole blocks or groups."""
     mode, bits = kernel_mode(order.accumulate)

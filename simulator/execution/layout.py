@@ -14,9 +14,9 @@ from ...formats.kernels import OVERFLOW_CODES
 from ..kernels.align import survey
 from ..kernels.operand import CHECKED, count_off_grid
 
-#: Operands (B, M, K) and (B, K, N); sums (B, M, N).
+#: Operands (B, M, K) and (B, K, N); sums (B, M, N), float64 or, where that holds them, float32.
 Matrix = NDArray[Any]
-Sums = NDArray[np.float64]
+Sums = NDArray[Any]
 Formats = tuple[ArithmeticFormat, ArithmeticFormat]
 #: Scales (B, M, K / block) of A and (B, K / block, N) of B.
 Scales = tuple[Matrix, Matrix]

@@ -1,7 +1,5 @@
 """Trees: flushed inputs, and float32's own arithmetic where it is the unit's."""
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,7 +63,6 @@ def _flushed(x: Matrix, fmt: ArithmeticFormat, order: Tree) -> Matrix:
     return np.where(tiny, zero if order.flushed_inputs == "positive" else np.copysign(zero, x), x)
 
 
-@cache
 def _spec(order: Tree, formats: Formats) -> NDArray[np.int64]:
     """The order as the kernel's array."""
     lowest, digits = digits_of(formats, order.result, order.leaf)

@@ -122,7 +122,7 @@ def _flushed(x, tiny):  # type: ignore[no-untyped-def]
 
 @scalar_jit
 def _plus(x, y, odd, tiny):  # type: ignore[no-untyped-def]
-    """x + y in float32, nearest-even or to odd (then infinite from 2^128 on), flushed below tiny."""
+    """x + y in float32, nearest-even, or to odd and infinite from 2^128 on; flushed below tiny."""
     s = x + y
     back = s - x
     error = (x - (s - back)) + (y - back)

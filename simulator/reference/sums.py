@@ -115,7 +115,8 @@ def tree(
     """Groups of products summed in pairs, each sum rounded, then added to c."""
     if order.flush:
         positive = order.flushed_inputs == "positive"
-        a, b = ([_flushed_input(v, fmt, positive) for v in x] for x, fmt in zip((a, b), inputs))
+        a = [_flushed_input(x, inputs[0], positive) for x in a]
+        b = [_flushed_input(x, inputs[1], positive) for x in b]
         c = _flushed_input(c, order.result, positive)
     for k in range(0, len(a), order.group):
         short = max(k + order.group - len(a), 0)
