@@ -1,6 +1,7 @@
 """Matrix products on the units of chips against torch.mm in float32."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,9 +53,10 @@ def units() -> list[tuple[str, DotUnit]]:
         named.append((f"{chip} {fmt} {instruction or ''}".strip(), unit))
     rows: TypeAdapter[Order] = TypeAdapter(AnyOrder)
     for name, row in ORDERS:
-        order, fmt = rows.validate_python({"accumulator": "float32", **row}), get_format(name)
-        assert isinstance(fmt, FloatFormat)
-        named.append((f"{name}, {order.describe()}", DotUnit(fmt, fmt, order.result, order)))
+        order, operand = rows.validate_python({"accumulator": "float32", **row}), get_format(name)
+        assert isinstance(operand, FloatFormat)
+        unit = DotUnit(operand, operand, order.result, order)
+        named.append((f"{name}, {order.describe()}", unit))
     return named
 
 
@@ -66,7 +68,7 @@ def products(table: Table) -> None:
             quantize(rng.standard_normal((512, 512)).astype(np.float32), unit.a) for _ in range(2)
         )
         ta, tb = torch.from_numpy(a), torch.from_numpy(b)
-        scales = {}
+        scales: dict[str, Any] = {}
         if unit.scale is not None:
             parts = 512 // unit.scale.block
             scales = {"a_scale": np.ones((512, parts), np.float32)}
