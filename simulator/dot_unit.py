@@ -10,7 +10,7 @@ import torch
 
 from ..formats import InputError
 from ..formats.format import ArithmeticFormat, FloatFormat, IntegerFormat
-from ..formats.jit import start_threads
+from ..formats.jit import limit_threads, start_threads
 from .execution import Operands, Place, run_unit
 from .execution.layout import Matrix, Sums, array_of, refuse_off_grid
 from .order import (
@@ -25,6 +25,9 @@ from .order import (
     SplitK,
 )
 from .reference_unit import ReferenceUnit
+
+#: Products below which waking other threads takes longer than the work.
+SMALL = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -232,8 +235,14 @@ class DotUnit:
         if c.size == 0:
             return c
         start_threads()
-        block = self.scale.block if self.scale else 1
-        return run_unit(self, Operands(a, b, scales, block), c, place)
+        operands = Operands(a, b, scales, self.scale.block if self.scale else 1)
+        if c.size * operands.depth > SMALL:
+            return run_unit(self, operands, c, place)
+        threads = limit_threads(1)
+        try:
+            return run_unit(self, operands, c, place)
+        finally:
+            limit_threads(threads)
 
     def _start(self, c: Sums | None, shape: tuple[int, ...]) -> Sums:
         """C, or zeros: an array of our own, which kernels overwrite."""
@@ -243,9 +252,7 @@ class DotUnit:
             raise InputError(f"{self.name}: C of shape {c.shape} is not {shape}")
         return c
 
-    def _operands(
-        self, a: Any, b: Any, c: Any, check: bool
-    ) -> tuple[Matrix, Matrix, Sums | None]:
+    def _operands(self, a: Any, b: Any, c: Any, check: bool) -> tuple[Matrix, Matrix, Sums | None]:
         x = array_of(a, f"{self.name}: A")
         y = array_of(b, f"{self.name}: B")
         start = None if c is None else array_of(c, f"{self.name}: C")

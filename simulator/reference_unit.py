@@ -26,8 +26,8 @@ class Row(NamedTuple):
 
     def at(self, k: Any, word: int = 0) -> "Row":
         """The products of those k, with words from `word` on."""
-        parts = ([x[n] for n in k] for x in self[:4])
-        return Row(*parts, self.seed, self.stream, self.word + word)
+        a, b, sa, sb = ([x[n] for n in k] for x in self[:4])
+        return Row(a, b, sa, sb, self.seed, self.stream, self.word + word)
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,10 @@ class ReferenceUnit:
         depth = x.shape[-1]
         scales = (self._expanded(s, x.shape) for s in (a_scale, b_scale))
         flat = [v.reshape(-1, depth) for v in (x, y, *scales)]
-        stride = self._words(depth)
-        out = [
-            self._one(Row(*(v[n].tolist() for v in flat), seed, stream, n * stride), float(s))
-            for n, s in enumerate(start.reshape(-1))
-        ]
+        stride, out = self._words(depth), []
+        for n, s in enumerate(start.reshape(-1).tolist()):
+            p, q, sp, sq = (v[n].tolist() for v in flat)
+            out.append(self._one(Row(p, q, sp, sq, seed, stream, n * stride), s))
         return np.array(out).reshape(start.shape)
 
     def matmul(

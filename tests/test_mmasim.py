@@ -14,7 +14,6 @@ import torch
 from tapeout.formats import decode, get_format, quantize
 from tapeout.formats.format import ArithmeticFormat, FloatFormat, IntegerFormat
 from tapeout.simulator import DotUnit, Exact, Fused, Tree, TwoStage
-from tapeout.simulator.order import Order
 
 fdpa = pytest.importorskip("mmasim.arithmetic.fdpa", reason="the oracle MMA-Sim is not installed")
 ftz = pytest.importorskip("mmasim.arithmetic.ftz_mul_add")
@@ -49,8 +48,9 @@ def exact(block: int) -> Exact:
 
 MX = {"format": "e8m0", "block": 32}
 NV = {"format": "e4m3", "block": 16}
+Step = Fused | TwoStage | Exact | Tree
 #: name: operand formats, order, the oracle's step.
-CASES: dict[str, tuple[str, str, Order, Callable[..., torch.Tensor]]] = {
+CASES: dict[str, tuple[str, str, Step, Callable[..., torch.Tensor]]] = {
     **{
         f"T {name} L{block} F{bits}": (
             name, name, fused(block=block, fraction_bits=bits, min_exponent=floor),
@@ -135,7 +135,9 @@ def draw(fmt: ArithmeticFormat, shape: tuple[int, ...], spread: str, seed: int) 
     else:
         x = np.where(np.isfinite(x), x, 0.0)
     x = np.where(rng.random(shape) < 0.05, 0.0, x)
-    return quantize(x.astype(np.float32), fmt, overflow="infinity" if fmt.grid.has_nan else "saturate")
+    return quantize(
+        x.astype(np.float32), fmt, overflow="infinity" if fmt.grid.has_nan else "saturate"
+    )
 
 
 def scales(unit: DotUnit, count: int, depth: int, seed: int, special: bool) -> list[np.ndarray]:
@@ -155,7 +157,7 @@ def compare(name: str, spread: str, count: int, seed: int) -> tuple[int, int]:
     """(differing outputs, of them zeros of different sign) of one step."""
     left, right, order, oracle = CASES[name]
     unit = DotUnit(arithmetic(left), arithmetic(right), order.result, order)
-    depth = order.group if isinstance(order, Tree) else order.block  # type: ignore[union-attr]
+    depth = order.group if isinstance(order, Tree) else order.block or 0
     a = draw(unit.a, (count, depth), spread, seed)
     b = draw(unit.b, (count, depth), spread, seed + 1)
     c = draw(order.result, (count,), spread, seed + 2)
@@ -165,11 +167,13 @@ def compare(name: str, spread: str, count: int, seed: int) -> tuple[int, int]:
     if isinstance(order, TwoStage) and order.drop_c is not None:
         c = np.where(np.isfinite(c), c, np.float32(0.0))  # MMA-Sim drops an infinite C too
     factors = scales(unit, count, depth, seed + 3, spread == "special")
-    given = dict(zip(("a_scale", "b_scale"), factors, strict=False))
+    given: dict[str, Any] = dict(zip(("a_scale", "b_scale"), factors, strict=False))
     got = unit.dot(a, b, c, **given)
     with np.errstate(invalid="ignore"):
-        ta, tb = (torch.from_numpy(x).to(TORCH.get(f, torch.float16)) for x, f in ((a, left), (b, right)))
-    want = oracle(ta, tb, torch.from_numpy(c), *(torch.from_numpy(f) for f in factors)).float().numpy()
+        ta = torch.from_numpy(a).to(TORCH.get(left, torch.float16))
+        tb = torch.from_numpy(b).to(TORCH.get(right, torch.float16))
+    more = [torch.from_numpy(f) for f in factors]
+    want = oracle(ta, tb, torch.from_numpy(c), *more).float().numpy()
     same = (got == want) | (np.isnan(got) & np.isnan(want))
     sign = same & (got == 0) & (np.signbit(got) != np.signbit(want))
     return int((~same).sum()), int(sign.sum())

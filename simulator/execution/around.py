@@ -152,5 +152,3 @@ def _part_words(unit: "DotUnit", split: SplitK, depth: int) -> int:
     """Of the longest part."""
     longest = max((k.size for k in split.members(depth)), default=0)
     return _promoted_words(unit, longest) if split.scope == "k" else -(-longest // 4) * 4
-
-

@@ -1,7 +1,5 @@
 """Exact orders: the native float64 product where no bit can be lost, else pairs or digits."""
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +18,6 @@ from .layout import (
     native_product,
     plain,
     products_fit,
-    special_outputs,
 )
 
 #: A native product of a block shorter than this costs more than the kernel's own sums.
@@ -39,15 +36,14 @@ def run_exact(
         kernels.matmul(plain(a, formats), plain(b, formats), start, spec)
         return start
     for k in range(0, depth, block):
-        product = native_product(*(v.astype(np.float64) for v in (a[:, :, k : k + block],
-                                                                  b[:, k : k + block])))  # fmt: skip
+        x, y = a[:, :, k : k + block], b[:, k : k + block]
+        product = native_product(x.astype(np.float64), y.astype(np.float64))
         add_to_odd(product.reshape(-1), start.reshape(-1), product.reshape(-1))
         start = product
         round_rows(start, spec)
     return start
 
 
-@cache
 def _spec(order: Exact, formats: Formats, block: int) -> NDArray[np.int64]:
     """The order as the kernel's array."""
     lowest, digits = digits_of(formats, order.result, block)

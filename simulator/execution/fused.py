@@ -1,7 +1,5 @@
 """Fused orders: layout, scales, special values, and which arithmetic is wide enough."""
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,7 +37,7 @@ def run_fused(
     if b.shape[2] < min(a.shape[1], 256) and not order.random_bits:  # long rows fill the lanes
         flipped = None if scales is None else (transposed(scales[1]), transposed(scales[0]))
         a, b, start = transposed(b), transposed(a), transposed(start)
-        return transposed(_run(order, a, b, start, formats[::-1], place, flipped))
+        return transposed(_run(order, a, b, start, (formats[1], formats[0]), place, flipped))
     return _run(order, a, b, start, formats, place, scales)
 
 
@@ -47,26 +45,29 @@ def _run(
     order: Fused, a: Matrix, b: Matrix, start: Sums, formats: Formats, place: Place,
     scales: Scales | None,
 ) -> Sums:  # fmt: skip
-    x, y = full = surveyed(a, formats[0]), surveyed(b, formats[1])
-    outer, shifted = (_NO_SCALE, _NO_SCALE), False
+    x, y = surveyed(a, formats[0]), surveyed(b, formats[1])
+    outer: tuple[Matrix, Matrix] = (_NO_SCALE, _NO_SCALE)
+    highest, shifted, pair = max(x.high, y.high), False, None
     if scales is not None and order.scale is not None:
         fmt, shifted = order.scale.fmt, _shifts(order)
-        full = _scaled(x, scales[0], 2, order.scale), _scaled(y, scales[1], 1, order.scale)
+        left, right = (surveyed(plain(s, (fmt, fmt)), fmt) for s in scales)
+        highest, pair = max(highest, left.high, right.high), (left, right)
         if shifted:
-            outer = tuple(surveyed(plain(s, (fmt, fmt)), fmt).exponents for s in scales)
+            outer = left.exponents, right.exponents
         else:
-            x, y = full
-    spec, key, fixed = spec_of(order, shifted), key_of(place), None
-    if max(v.high for v in full) >= SPECIAL_EXPONENT or not np.isfinite(start).all():
-        hit = special_outputs(full[0].values, full[1].values, start)
+            x, y = _scaled(x, left, 2, order.scale), _scaled(y, right, 1, order.scale)
+    spec, key = spec_of(order, shifted), key_of(place)
+    hit, fixed = None, start
+    if highest >= SPECIAL_EXPONENT or not np.isfinite(start).all():
+        p, q = x, y
+        if shifted and pair is not None and order.scale is not None:
+            p, q = _scaled(x, pair[0], 2, order.scale), _scaled(y, pair[1], 1, order.scale)
+        hit = special_outputs(p.values, q.values, start)
         fixed = start.copy()
-        kernels.matmul_special(
-            full[0].values, full[1].values, full[0].exponents, full[1].exponents, fixed, hit,
-            spec, key,
-        )  # fmt: skip
+        kernels.matmul_special(p.values, q.values, p.exponents, q.exponents, fixed, hit, spec, key)
     chunk = narrow_chunk(x, y, formats, order.fraction_bits) if x.values.dtype == np.float32 else 0
     kernels.matmul(x.values, y.values, x.exponents, y.exponents, start, *outer, spec, chunk, key)
-    if fixed is not None:
+    if hit is not None:
         np.copyto(start, fixed, where=hit)
     return start
 
@@ -77,20 +78,18 @@ def _shifts(order: Fused) -> bool:
     return scale is not None and scale.fmt.fraction_bits == 0 and scale.block % order.block == 0
 
 
-def _scaled(x: Surveyed, scale: Matrix, axis: int, row: Scale) -> Surveyed:
+def _scaled(x: Surveyed, scale: Surveyed, axis: int, row: Scale) -> Surveyed:
     """An operand times its scales, exact in float64, and the sum of both exponents."""
-    each = surveyed(plain(scale, (row.fmt, row.fmt)), row.fmt)
-    at = np.minimum(np.arange(x.values.shape[axis]) // row.block, scale.shape[axis] - 1)
+    last = scale.values.shape[axis] - 1
+    at = np.minimum(np.arange(x.values.shape[axis]) // row.block, last)
     with np.errstate(invalid="ignore"):
-        values = x.values.astype(np.float64) * np.take(each.values, at, axis)
-    sums = x.exponents + np.take(each.exponents, at, axis)
+        values = x.values.astype(np.float64) * np.take(scale.values, at, axis)
+    sums = x.exponents + np.take(scale.exponents, at, axis)
     sums = np.where(values == 0, np.int16(ZERO_EXPONENT), sums)
     low = int(sums[values != 0].min(initial=-ZERO_EXPONENT))
-    high = SPECIAL_EXPONENT if not np.isfinite(values).all() else int(sums.max(initial=low))
-    return Surveyed(plain(values), plain(sums), low, high)
+    return Surveyed(plain(values), plain(sums), low, int(sums.max(initial=ZERO_EXPONENT)))
 
 
-@cache
 def spec_of(order: Fused, shifted: bool) -> NDArray[np.int64]:
     """The order as the kernels' array; whether its scales move whole blocks or groups."""
     mode, bits = kernel_mode(order.accumulate)

@@ -36,12 +36,13 @@ def run_grouped(
     finite = [np.isfinite(v).all(axis=axis, keepdims=True)
               for v, axis in ((a, 2), (sa, 2), (b, 1), (sb, 1))]  # fmt: skip
     hit = ~(np.isfinite(start) & finite[0] & finite[1] & finite[2] & finite[3])
-    fixed = None
-    if hit.any():
+    fixed = start
+    special = bool(hit.any())
+    if special:
         fixed = start.copy()
         kernels.matmul_special(a, b, sa, sb, ea, eb, fixed, hit, group, spec, key)
     kernels.matmul(a, b, masks_a, masks_b, sa, sb, ea, eb, start, group, spec, key)
-    if fixed is not None:
+    if special:
         np.copyto(start, fixed, where=hit)
     return start
 

@@ -14,9 +14,9 @@ from ...formats.kernels import OVERFLOW_CODES
 from ..kernels.align import survey
 from ..kernels.operand import CHECKED, count_off_grid
 
-#: Operands (B, M, K) and (B, K, N); sums (B, M, N).
+#: Operands (B, M, K) and (B, K, N); sums (B, M, N), float64 or, where that holds them, float32.
 Matrix = NDArray[Any]
-Sums = NDArray[np.float64]
+Sums = NDArray[Any]
 Formats = tuple[ArithmeticFormat, ArithmeticFormat]
 #: Scales (B, M, K / block) of A and (B, K / block, N) of B.
 Scales = tuple[Matrix, Matrix]
@@ -102,9 +102,11 @@ def padded(x: Matrix, axis: int, multiple: int, value: float = 0.0) -> Matrix:
     short = -x.shape[axis] % multiple
     if not short:
         return x
-    widths = [(0, 0)] * x.ndim
-    widths[axis] = (0, short)
-    return np.pad(x, widths, constant_values=value)
+    shape = [*x.shape]
+    shape[axis] += short
+    out = np.full(shape, value, x.dtype)
+    out[: x.shape[0], : x.shape[1], : x.shape[2]] = x
+    return out
 
 
 def transposed(x: Matrix) -> Matrix:
@@ -126,20 +128,25 @@ def surveyed(x: Matrix, fmt: ArithmeticFormat) -> Surveyed:
     return Surveyed(x, *survey(x, fmt.min_exponent if isinstance(fmt, FloatFormat) else 0))
 
 
-def narrow_chunk(x: Surveyed, y: Surveyed, formats: Formats, fraction_bits: int) -> int:
-    """Products whose int32 sums fit, if each product is exact in float32; 0 if one may not be.
+def products_in_float32(x: Surveyed, y: Surveyed, formats: Formats) -> bool:
+    """Whether every product is exact in float32.
 
     With low and high the exponents of the smallest and largest nonzero operands together and f
     their formats' fraction bits: products have at most 24 bits, the last of them at
-    2^(low - f) >= 2^-149, and are below 2^(high + 2) <= 2^126; 2^(F - emax) is at most
-    2^(F - low) <= 2^127.
+    2^(low - f) >= 2^-149, and are below 2^(high + 2) <= 2^126.
     """
     fractions = sum(f.precision - 1 for f in formats)
-    low, high = x.low + y.low, x.high + y.high
-    exact = fractions <= 22 and low - fractions >= -149 and high <= 124
-    if fraction_bits > 27 or not exact or fraction_bits - low > 127:
-        return 0
-    return int(min(1 << (29 - fraction_bits), 4096))
+    return fractions <= 22 and x.low + y.low - fractions >= -149 and x.high + y.high <= 124
+
+
+def narrow_chunk(x: Surveyed, y: Surveyed, formats: Formats, fraction_bits: int) -> int:
+    """Products whose int32 sums fit, if each product is exact in float32; 0 if one may not be.
+
+    Each is below 2^(F + 2) in units of 2^(emax - F), and so that this scale is a float32 of its
+    own, F - low <= 127.
+    """
+    exact = products_in_float32(x, y, formats) and fraction_bits - (x.low + y.low) <= 127
+    return int(min(1 << (29 - fraction_bits), 4096)) if exact and fraction_bits <= 27 else 0
 
 
 def digits_of(formats: Formats, result: FloatFormat, products: int) -> tuple[int, int]:

@@ -1,16 +1,24 @@
 """Trees: flushed inputs, and float32's own arithmetic where it is the unit's."""
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ...formats.format import FLOAT32, ArithmeticFormat, FloatFormat, fits
+from ...formats.format import ArithmeticFormat, FloatFormat
 from ...formats.rounding import kernel_mode
 from ..kernels import grid as grids
 from ..kernels import tree as kernels
 from ..order import Tree
-from .layout import Formats, Matrix, Place, Sums, digits_of, padded, plain
+from .layout import (
+    Formats,
+    Matrix,
+    Place,
+    Sums,
+    digits_of,
+    padded,
+    plain,
+    products_in_float32,
+    surveyed,
+)
 
 
 def run_tree(
@@ -21,20 +29,29 @@ def run_tree(
     start = _flushed(start, order.result, order)
     a = padded(plain(a, formats), 2, order.group)
     b = padded(plain(b, formats), 1, order.group)
-    if _is_native(order, formats):
+    if _is_native(order, a, b, formats):
         out = start.astype(np.float32)
         tiny = np.float32(order.result.min_normal if order.flush else 0.0)
-        kernels.matmul_native(a, b, out, order.group, tiny)
+        tiny_product = tiny if order.leaf == 1 else np.float32(0.0)
+        odd = order.rounding == "to_odd"
+        kernels.matmul_native(a, b, out, order.group, odd, tiny, tiny_product)
         return out
     kernels.matmul(a, b, start, _spec(order, formats))
     return start
 
 
-def _is_native(order: Tree, formats: Formats) -> bool:
+def _is_native(order: Tree, a: Matrix, b: Matrix, formats: Formats) -> bool:
     """Whether float32 arithmetic is the unit's; the kernel's file says why."""
-    short = sum(f.precision for f in formats) <= 23 or not order.flush
-    ieee = order.accumulator == "float32" and order.rounding == "nearest_even"
-    return ieee and order.leaf == 1 and short and all(fits(f, FLOAT32) for f in formats)
+    nearest = order.rounding == "nearest_even"
+    odd = order.rounding == "to_odd" and order.overflow == "infinity"
+    if order.accumulator != "float32" or order.leaf > 2 or a.dtype != np.float32:
+        return False
+    if not (nearest or odd):
+        return False
+    short = sum(f.precision for f in formats) <= 23
+    if order.leaf == 1 and (short if order.flush else nearest):
+        return True
+    return products_in_float32(surveyed(a, formats[0]), surveyed(b, formats[1]), formats)
 
 
 def _flushed(x: Matrix, fmt: ArithmeticFormat, order: Tree) -> Matrix:
@@ -46,7 +63,6 @@ def _flushed(x: Matrix, fmt: ArithmeticFormat, order: Tree) -> Matrix:
     return np.where(tiny, zero if order.flushed_inputs == "positive" else np.copysign(zero, x), x)
 
 
-@cache
 def _spec(order: Tree, formats: Formats) -> NDArray[np.int64]:
     """The order as the kernel's array."""
     lowest, digits = digits_of(formats, order.result, order.leaf)

@@ -1,7 +1,5 @@
 """Two-stage orders: layout of the lanes, special values, and which arithmetic is wide enough."""
 
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,8 +12,8 @@ from .layout import (
     Formats,
     Matrix,
     Place,
-    Surveyed,
     Sums,
+    Surveyed,
     narrow_chunk,
     padded,
     plain,
@@ -31,19 +29,20 @@ def run_two_stage(
     """Blocks in two stages; zero products fill the last one."""
     a, b = padded(a, 2, order.block), padded(b, 1, order.block)
     if order.lanes > 1:  # the products of each lane side by side
-        k = np.arange(a.shape[2]).reshape(-1, order.block // order.lanes, order.lanes)
-        k = k.swapaxes(1, 2).reshape(-1)
+        in_blocks = np.arange(a.shape[2]).reshape(-1, order.block // order.lanes, order.lanes)
+        k = in_blocks.swapaxes(1, 2).reshape(-1)
         a, b = a[:, :, k], b[:, k]
     a, b = plain(a, formats), plain(b, formats)
     if b.shape[2] < min(a.shape[1], 256):  # the longer side fills the vector lanes
-        out = _run(order, transposed(b), transposed(a), transposed(start), formats[::-1])
+        out = _run(order, transposed(b), transposed(a), transposed(start), (formats[1], formats[0]))
         return transposed(out)
     return _run(order, a, b, start, formats)
 
 
 def _run(order: TwoStage, a: Matrix, b: Matrix, start: Sums, formats: Formats) -> Sums:
     x, y = surveyed(a, formats[0]), surveyed(b, formats[1])
-    spec, fixed = _spec(order), None
+    spec = _spec(order)
+    hit, fixed = None, start
     limit = order.result.max_exponent
     special = x.high + y.high + 1 > limit or max(x.high, y.high) >= SPECIAL_EXPONENT
     if special or not np.isfinite(start).all():
@@ -52,7 +51,7 @@ def _run(order: TwoStage, a: Matrix, b: Matrix, start: Sums, formats: Formats) -
         kernels.matmul_special(x.values, y.values, x.exponents, y.exponents, fixed, hit, spec)
     chunk = narrow_chunk(x, y, formats, order.fraction_bits)
     kernels.matmul(x.values, y.values, x.exponents, y.exponents, start, spec, chunk)
-    if fixed is not None:
+    if hit is not None:
         np.copyto(start, fixed, where=hit)
     return start
 
@@ -65,7 +64,6 @@ def _overflowing(x: Surveyed, y: Surveyed, limit: int) -> NDArray[np.bool_]:
     return large
 
 
-@cache
 def _spec(order: TwoStage) -> NDArray[np.int64]:
     """The order as the kernel's array."""
     mode, _ = kernel_mode(order.accumulate)

@@ -61,7 +61,7 @@ def _survey_row(source, target, min_exponent):  # type: ignore[no-untyped-def]
 @parallel_jit
 def survey(x, min_exponent):  # type: ignore[no-untyped-def]
     """(exponents of matrices (B, R, C) as int16, the least of a nonzero element, the largest)."""
-    batch, rows, columns = x.shape
+    batch, rows, _ = x.shape
     out = np.empty(x.shape, np.int16)
     ends = np.empty((batch * rows, 2), np.int64)
     for n in prange(batch * rows):
@@ -89,7 +89,9 @@ def raise_maximum(emax, e0, e1, e2, e3, r0, r1, r2, r3, width):  # type: ignore[
 def scale_narrow(emax, scale, total, fraction_bits, width):  # type: ignore[no-untyped-def]
     """2^(F - emax) in float32; the clamp changes no nonzero product's truncation."""
     for j in range(width):
-        places = min(max(np.int32(fraction_bits) - np.int32(emax[j]), np.int32(-126)), np.int32(127))
+        places = min(
+            max(np.int32(fraction_bits) - np.int32(emax[j]), np.int32(-126)), np.int32(127)
+        )
         scale[j] = bits_float(np.int32((places + np.int32(127)) << np.int32(23)))
         total[j] = 0
 
@@ -119,8 +121,16 @@ def add_wide(total, scale, x0, x1, x2, x3, r0, r1, r2, r3, width):  # type: igno
 
 
 @jit
-def move(part, total, width):  # type: ignore[no-untyped-def]
-    """int32 sums of a chunk into the float64 sums of the block."""
+def _widen(part, total, width):  # type: ignore[no-untyped-def]
+    """The first int32 sums as the float64 sums of the block."""
+    for j in range(width):
+        total[j] = np.float64(part[j])
+        part[j] = 0
+
+
+@jit
+def _move(part, total, width):  # type: ignore[no-untyped-def]
+    """Further int32 sums into the float64 sums of the block."""
     for j in range(width):
         total[j] += np.float64(part[j])
         part[j] = 0
@@ -146,7 +156,6 @@ def sum_block(x, ex, y, ey, k0, size, j0, width, emax, scratch, fraction_bits, c
             emax, ex[k], ex[k + 1], ex[k + 2], ex[k + 3],
             ey[k, j0:j1], ey[k + 1, j0:j1], ey[k + 2, j0:j1], ey[k + 3, j0:j1], width,
         )  # fmt: skip
-    clear(total, width)
     if chunk > 0:
         scale_narrow(emax, scale32, part, fraction_bits, width)
         for first in range(k0, k0 + size, chunk):
@@ -156,8 +165,12 @@ def sum_block(x, ex, y, ey, k0, size, j0, width, emax, scratch, fraction_bits, c
                     np.float32(x[k + 2]), np.float32(x[k + 3]),
                     y[k, j0:j1], y[k + 1, j0:j1], y[k + 2, j0:j1], y[k + 3, j0:j1], width,
                 )  # fmt: skip
-            move(part, total, width)
+            if first == k0:
+                _widen(part, total, width)
+            else:
+                _move(part, total, width)
     else:
+        clear(total, width)
         scale_wide(emax, scale64, width, fraction_bits)
         for k in range(k0, k0 + size, 4):
             add_wide(

@@ -3,6 +3,8 @@
 numba unpacks one array faster than nine scalars, which tells on small products.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ...formats.format import Grid
@@ -37,8 +39,9 @@ def unpack(values):  # type: ignore[no-untyped-def]
 @scalar_jit
 def without_subnormals(grid):  # type: ignore[no-untyped-def]
     """The grid with normal numbers down to 2^-900."""
+    least: Any = np.int64(-900)
     return Grid(
-        grid.fraction_bits, np.int64(-900), grid.subnormal_fraction_bits, grid.largest,
+        grid.fraction_bits, least, grid.subnormal_fraction_bits, grid.largest,
         grid.lowest, True, True, True, True,
     )  # fmt: skip
 

@@ -55,7 +55,12 @@ def _joined(even, e_even, odd, e_odd, c, fraction_bits, guard, drop, c_floor):  
 
 @jit
 def _join(c, even, e_even, odd, e_odd, spec, width):  # type: ignore[no-untyped-def]
-    fraction_bits, guard, drop, c_floor = spec[FRACTION_BITS], spec[GUARD], spec[DROP], spec[C_FLOOR]
+    fraction_bits, guard, drop, c_floor = (
+        spec[FRACTION_BITS],
+        spec[GUARD],
+        spec[DROP],
+        spec[C_FLOOR],
+    )
     for j in range(width):
         even[j] = _joined(
             even[j], np.int64(e_even[j]), odd[j], np.int64(e_odd[j]), c[j],
@@ -166,6 +171,8 @@ def _block(a, b, ea, eb, k0, c, spec):  # type: ignore[no-untyped-def]
     )  # fmt: skip
     if spec[SUM_BITS] >= 0:
         e = max(((float_bits(value) >> 52) & 2047) - 1023, grid.min_exponent)
-        value = np.floor(value * power_of_two(spec[SUM_BITS] - e)) * power_of_two(e - spec[SUM_BITS])
+        value = np.floor(value * power_of_two(spec[SUM_BITS] - e)) * power_of_two(
+            e - spec[SUM_BITS]
+        )
     mode = spec[MODE]
     return bound(round_finite(value, grid, mode, 0, 0), grid, mode, INFINITY)

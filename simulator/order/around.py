@@ -141,7 +141,9 @@ class SplitK(Addition):
 
     def describe(self) -> str:
         """One line for a table."""
-        order = f"permutation of seed {self.seed}" if self.combine == "permutation" else self.combine
+        order = (
+            f"permutation of seed {self.seed}" if self.combine == "permutation" else self.combine
+        )
         return (
             f"K split in {self.parts} {self.pattern} parts, combined {order} in "
             f"{self.accumulator}, C {self.c}"

@@ -73,8 +73,10 @@ class Fused(Rounded):
 
     @model_validator(mode="after")
     def _exact_in_float64(self) -> "Fused":
-        width = self.fraction_bits + 2 + (self.block + 1).bit_length()
         self._refuse_wide()
+        width = self.fraction_bits + 2 + (self.block + 1).bit_length()
+        if self.scale is not None and self.scale.fmt.fraction_bits:
+            width += 2  # four significands below 2, not two
         if width > SUM_BITS:
             raise InputError(
                 f"fraction_bits = {self.fraction_bits} with block = {self.block}: the sum needs "

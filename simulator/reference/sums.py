@@ -86,11 +86,15 @@ def integer(a: Values, b: Values, c: float, order: Integer) -> float:
     """The exact sum; wraps modulo 2^bits, or saturates after each block; partial sums saturate."""
     total, block = int(c), order.block or max(len(a), 1)
     for k in range(0, len(a), block):
-        products = [int(x) * int(y) for x, y in zip(a[k : k + block], b[k : k + block], strict=True)]
+        products = [
+            int(x) * int(y) for x, y in zip(a[k : k + block], b[k : k + block], strict=True)
+        ]
         if order.partial_format is not None:
             starts = range(0, len(products), order.group or 1)
             products = [
-                _reduced(sum(products[g : g + (order.group or 1)]), order.partial_format, "saturate")
+                _reduced(
+                    sum(products[g : g + (order.group or 1)]), order.partial_format, "saturate"
+                )
                 for g in starts
             ]
         total = _reduced(total + sum(products), order.result, order.overflow)
@@ -111,7 +115,8 @@ def tree(
     """Groups of products summed in pairs, each sum rounded, then added to c."""
     if order.flush:
         positive = order.flushed_inputs == "positive"
-        a, b = ([_flushed_input(v, fmt, positive) for v in x] for x, fmt in zip((a, b), inputs))
+        a = [_flushed_input(x, inputs[0], positive) for x in a]
+        b = [_flushed_input(x, inputs[1], positive) for x in b]
         c = _flushed_input(c, order.result, positive)
     for k in range(0, len(a), order.group):
         short = max(k + order.group - len(a), 0)
