@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a finding (a run failed, or --check was asked and not pass
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from . import __version__
 # torch, numba and rich are imported by the commands that need them: --help answers at once.
 if TYPE_CHECKING:
     from .reports import VerdictRow
+    from .simulator import Chip
 
 PASSED = {"STABLE", "REFERENCE"}
 
@@ -105,35 +107,35 @@ def report(studies: tuple[Path, ...], check: bool, as_json: bool) -> int:
 
 @cli.command()
 @click.argument("name", required=False)
+@click.option("--unit", help="Only these matrix units: a number, an instruction or a format.")
+@click.option("--toml", is_flag=True, help="Print the chip's file, to start your own from.")
 @JSON
-def chips(name: str | None, as_json: bool) -> int:
-    """List the chips, or show what the chip NAME (or a TOML file) computes, and on whose word.
+def chips(name: str | None, unit: str | None, toml: bool, as_json: bool) -> int:
+    """List the chips, or draw what the chip NAME (or a TOML file) computes, and on whose word.
 
     \b
     Examples:
       tapeout chips
       tapeout chips nvidia-h100
+      tapeout chips nvidia-h100 --unit e4m3
+      tapeout chips nvidia-h100 --toml > my-chip.toml
       tapeout chips my-chip.toml --json
     """
-    from .simulator import list_chips, load_chip
+    from .simulator import load_chip
+    from .simulator.chip import chip_path
 
     if name is None:
-        found = [load_chip(chip) for chip in list_chips()]
-        rows = [{"name": chip.name, "summary": chip.summary} for chip in found]
-        print_rows(rows, as_json)
+        if unit or toml:
+            raise click.UsageError("--unit and --toml go with the NAME of a chip")
+        list_all_chips(as_json)
         return 0
     chip = load_chip(name)
-    if as_json:
+    if toml:
+        click.echo(chip_path(name).read_text(encoding="utf-8"), nl=False)
+    elif as_json:
         print_json(chip.table)
-        return 0
-    click.echo(f"{chip.name}: {chip.summary}")
-    for unit in chip.matrix_units:
-        click.echo(
-            f"  {'/'.join(unit.a)} x {'/'.join(unit.b)} -> {unit.output}, {unit.instruction}"
-        )
-        click.echo(f"    {unit.describe()}\n    {unit.basis}: {unit.source}")
-    for sentence in chip.assumptions():
-        click.echo(f"  assumed: {sentence}")
+    else:
+        print_chip(chip, unit)
     return 0
 
 
@@ -187,6 +189,48 @@ def formats(name: str | None, every: bool, figure: Path | None, as_json: bool) -
     return 0
 
 
+def list_all_chips(as_json: bool) -> None:
+    """A row a chip: who makes it, what it multiplies, and how well its values are known."""
+    from .simulator import datasheet, list_chips, load_chip
+
+    found = [load_chip(name) for name in list_chips()]
+    if as_json:
+        fields_of = ("name", "aliases", "vendor", "architecture", "summary")
+        print_json(
+            [
+                {key: getattr(chip.rows, key) for key in fields_of}
+                | {"operands": chip.operands(), "evidence": chip.count_evidence()}
+                for chip in found
+            ]
+        )
+        return
+    click.echo(datasheet.write_listing(found, page_width()))
+    click.echo("\nThe counts are values by who vouches for them: tapeout chips NAME shows each.")
+
+
+def page_width() -> int:
+    """Columns of the terminal, at least those that a drawing takes."""
+    from .simulator.datasheet import LEAST_WIDTH
+
+    return max(LEAST_WIDTH, shutil.get_terminal_size().columns)
+
+
+def print_chip(chip: "Chip", wanted: str | None) -> None:
+    """The page of a chip: units in a table, the other units, assumptions, then each unit drawn."""
+    from .simulator import datasheet
+
+    width, numbers = page_width(), datasheet.select_units(chip, wanted)
+    lines = [line for line in datasheet.summarize_units(chip) if line.number in numbers]
+    click.echo(datasheet.write_head(chip, width))
+    click.echo("\nMATRIX UNITS (* chosen unless an instruction is named)")
+    heads = ["", "operands", "output", "instruction", "accumulation", "basis"]
+    print_table(heads, [[show(value) for value in vars(line).values()] for line in lines])
+    if wanted is None:
+        click.echo(f"\n{datasheet.write_other_units(chip, width)}")
+    click.echo(f"\n{datasheet.write_assumptions(chip, numbers, width)}")
+    click.echo(f"\nDATAPATHS\n\n{datasheet.write_units(chip, numbers, width)}")
+
+
 def show(value: Any) -> str:
     """A fact as a reader wants it: six digits of a number, nothing for None."""
     if isinstance(value, float):
@@ -233,11 +277,11 @@ def print_verdicts(verdicts: Sequence["VerdictRow"]) -> None:
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table as wide as the terminal."""
+    """A table as wide as the terminal; what is too wide for its column goes on below."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(*heads, box=None)
+    table = Table(*(Column(head, overflow="fold") for head in heads), box=None)
     for row in rows:
         table.add_row(*row)
     Console(markup=False, highlight=False).print(table)

@@ -59,6 +59,13 @@ def set_threads(count: int) -> None:
     numba.set_num_threads(max(1, min(count, _config.NUMBA_NUM_THREADS)))
 
 
+def limit_threads(count: int) -> int:
+    """Bound the threads of the kernels that this thread starts next; returns the bound so far."""
+    before: int = numba.get_num_threads()
+    numba.set_num_threads(count)
+    return before
+
+
 @intrinsic
 def float_bits(_context: Any, x: Any) -> Any:
     """The bits of a float64 as int64, or of a float32 as int32."""

@@ -141,7 +141,9 @@ def _directed_loop(x, out, lane):  # type: ignore[no-untyped-def]
 @jit
 def _random_loop(x, r, out, lane):  # type: ignore[no-untyped-def]
     for i in range(x.size):
-        out[i] = _random(_clamped(convert(x[i], lane.one), lane), r[i], lane) + lane.zero
+        y = convert(x[i], lane.one)
+        value = _random(_clamped(y, lane), r[i], lane) + lane.zero
+        out[i] = y if y != y else value
 
 
 @jit

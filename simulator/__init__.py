@@ -5,7 +5,7 @@ from .dot_unit import DotUnit
 from .emulation import emulate
 from .matrix import list_assumptions
 from .operations import register_op
-from .order import Chain, Exact, Fused, Integer
+from .order import Chain, Exact, Fused, Integer, Sequence, SplitK, Tree, TwoStage
 from .recipe import Recipe, list_recipes, load_recipe
 from .trace import Trace
 
@@ -17,7 +17,11 @@ __all__ = [
     "Fused",
     "Integer",
     "Recipe",
+    "Sequence",
+    "SplitK",
     "Trace",
+    "Tree",
+    "TwoStage",
     "emulate",
     "list_assumptions",
     "list_chips",

@@ -2,24 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import Field
 
 from ..formats.errors import InputError, choice
 from .dot_unit import DotUnit
 from .tables import Row, checked, read_toml
-from .units import ConversionUnit, MatrixUnit, Unit, VectorUnit, arithmetic_format
+from .units import Basis, ConversionUnit, MatrixUnit, Unit, VectorUnit, arithmetic_format
 
 CHIPS = Path(__file__).parent / "chips"
 
 
 class ChipTable(Row):
-    """The TOML of a chip."""
+    """The TOML of a chip.
+
+    Attributes:
+        aliases: other names for it: products whose arithmetic is the same.
+        architecture: the vendor's name for the generation.
+    """
 
     name: str
+    aliases: tuple[str, ...] = ()
     vendor: str
+    architecture: str = ""
     summary: str
     matrix_units: tuple[MatrixUnit, ...] = Field(min_length=1)
     vector_unit: VectorUnit
@@ -99,34 +107,76 @@ class Chip:
         )
         return f"{self.place}: no matrix unit for {asked}; the chip has {offered}"
 
+    def units(self) -> list[tuple[str, Unit]]:
+        """Every unit under the name that messages and reports give it."""
+        return [
+            *((f"matrix unit {u.instruction} ({u.output})", u) for u in self.matrix_units),
+            ("vector unit", self.vector_unit),
+            ("conversion unit", self.conversion_unit),
+        ]
+
+    def count_evidence(self) -> dict[Basis, int]:
+        """How many of the chip's values are measured, documented and assumed."""
+        found = [entry.basis for _, unit in self.units() for entry in unit.values().values()]
+        return {basis: found.count(basis) for basis in get_args(Basis)}
+
+    def operands(self) -> list[str]:
+        """The operand formats of the matrix units, in the order of the file."""
+        return list(dict.fromkeys(name for u in self.matrix_units for name in (*u.a, *u.b)))
+
     def assumptions(self, used: Sequence[MatrixUnit] | None = None) -> list[str]:
         """One sentence for each value that is neither measured nor documented.
 
         `used` narrows it to some of the matrix units.
         """
-        matrix = self.matrix_units if used is None else used
-        units: list[tuple[str, Unit]] = [
-            *((f"matrix unit {u.instruction} ({u.output})", u) for u in matrix),
-            ("vector unit", self.vector_unit),
-            ("conversion unit", self.conversion_unit),
+        units = [
+            (what, unit)
+            for what, unit in self.units()
+            if used is None or not isinstance(unit, MatrixUnit) or unit in used
         ]
-        return [f"{self.name}, {what}: {text}" for what, u in units for text in u.assumptions()]
+        told = (f"{self.name}, {what}: {text}" for what, u in units for text in u.assumptions())
+        return list(dict.fromkeys(told))
 
 
 def list_chips() -> list[str]:
-    """The names of the library's chips."""
+    """The names of the library's chips, without their aliases."""
     return sorted(path.stem for path in CHIPS.glob("*.toml"))
 
 
+@cache
+def list_aliases() -> dict[str, str]:
+    """Other names under which the library's chips load, each with the chip's own."""
+    tables = {name: read_toml(CHIPS / f"{name}.toml") for name in list_chips()}
+    return {alias: name for name, table in tables.items() for alias in table.get("aliases", [])}
+
+
+def chip_path(name: str | Path) -> Path:
+    """The file of a chip of the library, by name or alias, or of the user's own.
+
+    Raises:
+        InputError: no such chip.
+    """
+    path = Path(name)
+    if path.suffix == ".toml":
+        return path
+    known = list_chips()
+    if str(name) not in known:
+        aliases = list_aliases()
+        return CHIPS / f"{aliases.get(choice(str(name), [*known, *aliases], 'chip'))}.toml"
+    return CHIPS / f"{name}.toml"
+
+
 def load_chip(name: str | Path) -> Chip:
-    """The chip of that name, or of a TOML file of the user's own.
+    """The chip of that name or alias, or of a TOML file of the user's own.
+
+    A chip loaded by an alias carries that name.
 
     Raises:
         InputError: no such chip, or a fault in its file, each with its place.
     """
-    path = Path(name)
-    if path.suffix != ".toml":
-        path = CHIPS / f"{choice(str(name), list_chips(), 'chip')}.toml"
+    path = chip_path(name)
     table = read_toml(path)
+    if path.parent == CHIPS and str(name) in table.get("aliases", []):
+        table = table | {"name": str(name)}
     place = f"chips/{path.name}" if path.parent == CHIPS else str(path)
     return Chip(checked(ChipTable, table, place), table, place)

@@ -138,7 +138,7 @@ class Recipe:
                 "override the recipe or choose another chip"
             )
         if name == "stochastic":
-            return Stochastic(unit.random_bits or 32, unit.rule)
+            return unit.stochastic(self.operand(role).format)
         return Rounding(name)
 
 

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -71,14 +71,27 @@ def _sentence(fault: dict[str, Any], model: type[BaseModel]) -> str:
 
 
 def _keys_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    """The keys of the table that `path` leads to, so that a typo can be matched to one."""
+    """The keys of the table that `path` leads to, so that a typo can be matched to one.
+
+    Where a table is one of several kinds, the path names the kind after it.
+    """
+    models = [model]
     for part in path:
-        field = model.model_fields.get(part) if isinstance(part, str) else None
-        inner = _models_in(field.annotation) if field else [model]
-        if len(inner) != 1:
+        if len(models) > 1:
+            models = [m for m in models if _is_kind(m, part)]
+        elif isinstance(part, str):
+            field = models[0].model_fields.get(part)
+            models = _models_in(field.annotation) if field else []
+        if not models:
             return []
-        model = inner[0]
-    return [field.alias or name for name, field in model.model_fields.items()]
+    if len(models) > 1:
+        return []
+    return [field.alias or name for name, field in models[0].model_fields.items()]
+
+
+def _is_kind(model: type[BaseModel], kind: Any) -> bool:
+    """Whether a key of the table may only be `kind`, as `order` of an accumulation order."""
+    return any(get_args(field.annotation) == (kind,) for field in model.model_fields.values())
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -1,15 +1,14 @@
 """The units of a chip as frozen rows, each value with its evidence."""
 
-from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..formats import FloatFormat, IntegerFormat, get_format
+from ..formats import FloatFormat, IntegerFormat, Stochastic, get_format
 from ..formats.errors import InputError, hint
 from ..formats.format import ArithmeticFormat
 from .dot_unit import DotUnit
-from .order import AnyOrder, Chain
+from .order import AnyOrder, KOrder, Promotion, Sequence, SplitK
 from .tables import Row
 
 Basis = Literal["measured", "documented", "assumed"]
@@ -30,7 +29,10 @@ def arithmetic_format(name: str, where: str = "") -> ArithmeticFormat:
 
 
 class Evidence(Row):
-    """Where values come from: `of` names them, or is ["*"] for all that no other entry names."""
+    """Where values come from: `of` names them, or is ["*"] for all that no other entry names.
+
+    "dot.chain" names a part of the value `dot` that is known otherwise than the rest of it.
+    """
 
     of: tuple[str, ...] = ("*",)
     basis: Basis
@@ -47,11 +49,12 @@ class Unit(Row):
         values = set(type(self).model_fields) - {"evidence", "default"}
         named = [name for entry in self.evidence for name in entry.of if name != "*"]
         for name in named:
-            if name not in values:
-                raise InputError(f'evidence of = "{name}" is not a value{hint(name, values)}')
+            value = name.split(".")[0]
+            if value not in values:
+                raise InputError(f'evidence of = "{name}" is not a value{hint(value, values)}')
             if named.count(name) > 1:
                 raise InputError(f'evidence of = "{name}" stands twice')
-        if not any("*" in entry.of for entry in self.evidence) and set(named) != values:
+        if not any("*" in entry.of for entry in self.evidence) and not values <= set(named):
             missing = ", ".join(sorted(values - set(named)))
             raise InputError(f'no evidence for {missing}; name them, or use of = ["*"]')
         return self
@@ -63,6 +66,18 @@ class Unit(Row):
             for entry in self.evidence
             if entry.basis == "assumed"
         ]
+
+    def evidence_of(self, value: str) -> Evidence:
+        """The entry that covers a value, or a part of one that has an entry of its own."""
+        named = (entry for entry in self.evidence if value in entry.of)
+        return next(named, None) or next(e for e in self.evidence if "*" in e.of)
+
+    def values(self) -> dict[str, Evidence]:
+        """Each value that the unit has, and parts told apart, with the entry that covers it."""
+        unset = {n for n, f in type(self).model_fields.items() if getattr(self, n) in (None, ())}
+        names = [n for n in type(self).model_fields if n not in {"evidence", "default", *unset}]
+        parts = [n for entry in self.evidence for n in entry.of if "." in n]
+        return {name: self.evidence_of(name) for name in (*names, *parts)}
 
     @property
     def basis(self) -> Basis:
@@ -76,28 +91,14 @@ class Unit(Row):
         return "; ".join(entry.source for entry in self.evidence)
 
 
-class Promotion(Row):
-    """The outer accumulator: every `every` products the inner sum is added to it."""
-
-    every: int = Field(ge=4)
-    accumulator: str
-    rounding: str = "nearest_even"
-    flush: bool = False
-
-    @cached_property
-    def step(self) -> Chain:
-        """The addition, as the chain step it is."""
-        return Chain(
-            order="chain", accumulator=self.accumulator, rounding=self.rounding, flush=self.flush
-        )
-
-
 class MatrixUnit(Unit):
     """A matrix instruction: which operands it takes and how it accumulates.
 
     Attributes:
         instructions: those that behave alike, by their vendor's names.
         a, b: operand formats; any of a with any of b.
+        dot: the accumulation order.
+        promotion, k_order, split_k: what surrounds it; see `Promotion`, `Sequence`, `SplitK`.
         default: preferred among units with the same operands and output.
     """
 
@@ -107,7 +108,8 @@ class MatrixUnit(Unit):
     output: str
     dot: AnyOrder
     promotion: Promotion | None = None
-    k_order: tuple[int, ...] = ()
+    k_order: KOrder = ()
+    split_k: SplitK | None = None
     default: bool = False
 
     @field_validator("a", "b")
@@ -132,7 +134,7 @@ class MatrixUnit(Unit):
         return DotUnit(
             arithmetic_format(a), arithmetic_format(b), arithmetic_format(self.output), self.dot,
             self.promotion.every if self.promotion else None,
-            self.promotion.step if self.promotion else None, self.k_order, name,
+            self.promotion.step if self.promotion else None, self.k_order, self.split_k, name,
         )  # fmt: skip
 
     @property
@@ -148,11 +150,13 @@ class MatrixUnit(Unit):
     def describe(self) -> str:
         """One line: the accumulation, and what surrounds it."""
         text = self.dot.describe()
-        if self.k_order:
+        if isinstance(self.k_order, Sequence):
+            text += f"; k order {self.k_order}"
+        elif self.k_order:
             text += f"; k order {list(self.k_order)} in each {len(self.k_order)}"
         if self.promotion:
             text += f"; every {self.promotion.every} products added to {self.promotion.accumulator}"
-        return text
+        return text + (f"; {self.split_k.describe()}" if self.split_k else "")
 
 
 class VectorUnit(Unit):
@@ -184,15 +188,34 @@ class ConversionUnit(Unit):
     Attributes:
         roundings: the modes the hardware has.
         random_bits: k of its stochastic rounding; None if it has none.
+        random_bits_of: k by target format, where the hardware takes another number for some.
         rule: how those bits decide; see `formats.Stochastic`.
     """
 
     roundings: tuple[str, ...] = Field(min_length=1)
     random_bits: int | None = Field(default=None, ge=1, le=32)
+    random_bits_of: dict[str, Annotated[int, Field(ge=1, le=32)]] = Field(default_factory=dict)
     rule: Literal["srff", "srf", "src"] = "srff"
+
+    @field_validator("random_bits_of")
+    @classmethod
+    def _known_targets(cls, bits: dict[str, int]) -> dict[str, int]:
+        return {arithmetic_format(name).name: k for name, k in bits.items()}
 
     @model_validator(mode="after")
     def _consistent(self) -> "ConversionUnit":
         if ("stochastic" in self.roundings) != (self.random_bits is not None):
             raise InputError('random_bits goes with "stochastic" among roundings')
+        if self.random_bits_of and self.random_bits is None:
+            raise InputError("random_bits_of goes with random_bits, the number for all others")
         return self
+
+    def stochastic(self, fmt: str) -> Stochastic:
+        """The stochastic rounding into a format.
+
+        Raises:
+            InputError: the unit has none.
+        """
+        if self.random_bits is None:
+            raise InputError('the conversion unit has no rounding = "stochastic"')
+        return Stochastic(self.random_bits_of.get(fmt, self.random_bits), self.rule)

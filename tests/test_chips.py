@@ -8,13 +8,17 @@ from tapeout.formats import InputError
 from tapeout.simulator import list_chips, list_recipes, load_chip, load_recipe
 
 LIBRARY = Path(__file__).parent.parent / "simulator" / "chips"
-H100 = (LIBRARY / "nvidia-h100.toml").read_text()
+H100, B200, MI250X, MI300X = (
+    (LIBRARY / f"{name}.toml").read_text()
+    for name in ("nvidia-h100", "nvidia-b200", "amd-mi250x", "amd-mi300x")
+)
 
 
 def test_library() -> None:
     assert {"ieee-float32", "nvidia-a100", "nvidia-h100", "intel-sapphire-rapids",
-            "generic-fp8-sr", "generic-int4"} <= set(list_chips())  # fmt: skip
-    assert set(list_recipes()) == {"fp32", "bf16", "fp8", "int4"}
+            "generic-fp8-sr", "generic-int4", "nvidia-b200", "amd-mi300x", "arm-neoverse",
+            "aws-trainium", "google-tpu-v4i"} <= set(list_chips())  # fmt: skip
+    assert {"fp32", "bf16", "fp8", "int4"} <= set(list_recipes())
     for name in list_chips():
         chip = load_chip(name)
         assert chip.name == name and chip.summary
@@ -31,8 +35,8 @@ def test_instructions_choose_between_paths() -> None:
     assert chip.matrix_unit("e4m3", "e5m2").order.accumulator == "e8m13"
     through_half = chip.matrix_unit("e4m3", "e4m3", instruction="mma.sync")
     assert through_half.promote_every == 32
-    with pytest.raises(InputError, match=r"int4 x int4.*wgmma"):
-        chip.matrix_unit("int4", "int4")
+    with pytest.raises(InputError, match=r"int2 x int2.*wgmma"):
+        chip.matrix_unit("int2", "int2")
 
 
 def test_assumed_values_are_told() -> None:
@@ -56,14 +60,43 @@ def test_assumed_values_are_told() -> None:
         ('of = ["dot"]', 'of = ["dots"]', ["dots", "did you mean", "dot"]),
         ('summary = "', 'summary = ', ["not valid TOML"]),
         ("every = 32", "every = 6", ["promote_every = 6", "32"]),
+        ('of = ["dot.chain"]', 'of = ["dos.chain"]', ["dos.chain", "did you mean", "dot"]),
+        ('architecture = ', 'architectur = ', ["architectur", "did you mean", "architecture"]),
     ],
 )  # fmt: skip
 def test_faults_of_a_chip_file_are_one_sentence(
     old: str, new: str, words: list[str], tmp_path: Path
 ) -> None:
-    assert old in H100
-    path = tmp_path / "mine.toml"
-    path.write_text(H100.replace(old, new, 1))
+    assert_refused(H100, old, new, words, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new", "words"),
+    [
+        (MI250X, "group = 4", "group = 3", ["matrix_units 1", "group", "3", "power of two"]),
+        (MI250X, "group = 4", "groups = 4", ["groups", "did you mean", "group"]),
+        (MI250X, '"positive"', '"plus"', ["flushed_inputs", "plus", "signed, positive"]),
+        (MI300X, '"two_stage"', '"twostage"', ["twostage", "did you mean", "two_stage"]),
+        (MI300X, "guard_bits = 32", "guard_bits = 50", ["guard_bits", "50"]),
+        (MI300X, "lanes = 2", "lanes = 3", ["lanes", "3", "1, 2"]),
+        (B200, '"float8_e8m0fnu", block = 32', '"float16", block = 32', ["scale", "float16"]),
+        (B200, "group = 16", "group = 10", ["group", "10", "multiple of 4"]),
+        (B200, "block = 16 }", "block = 24 }", ["24"]),
+        (B200, "float16 = 13", "float17 = 13", ["float17", "did you mean", "float16"]),
+        (B200, "float16 = 13", "float16 = 130", ["random_bits_of float16", "130"]),
+        (B200, "random_bits = 8\n", "", ["random_bits"]),
+    ],
+)  # fmt: skip
+def test_faults_in_newer_families_are_one_sentence_too(
+    text: str, old: str, new: str, words: list[str], tmp_path: Path
+) -> None:
+    assert_refused(text, old, new, words, tmp_path)
+
+
+def assert_refused(text: str, old: str, new: str, words: list[str], folder: Path) -> None:
+    assert old in text
+    path = folder / "mine.toml"
+    path.write_text(text.replace(old, new, 1))
     with pytest.raises(InputError) as refusal:
         load_chip(path)
     message = str(refusal.value)

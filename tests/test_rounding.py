@@ -221,6 +221,20 @@ def test_saturation_goes_by_the_names_of_p3109_too() -> None:
     assert quantize(x, "e5m2", overflow="OvfInf").tolist() == [np.inf, -np.inf]
 
 
+@pytest.mark.parametrize("rounding", [*DETERMINISTIC, *RULES], ids=str)
+def test_every_nan_stays_nan(rounding: str) -> None:
+    """Whatever its payload: an increment must not carry it into the exponent."""
+    bits = np.array([0x7F800001, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000, 0xFF80FFFF], np.uint32)
+    x = np.concatenate([bits.view(np.float32)] * 20)
+    for name in ("e4m3", "bfloat16", "float16"):
+        for array in (x, x.astype(np.float64)):
+            for policy in ("saturate", "infinity"):
+                got = quantize(array, name, rounding=rounding, overflow=policy, seed=1)
+                assert np.isnan(got).all()
+                codes = encode(array, name, rounding=rounding, overflow=policy, seed=1)
+                assert np.isnan(decode(codes, name)).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_narrow_tensors_are_rounded_once_in_their_own_dtype(dtype: torch.dtype) -> None:
     every = torch.arange(2**16, dtype=torch.int32).to(torch.int16).view(dtype)

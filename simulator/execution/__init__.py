@@ -1,19 +1,6 @@
-"""From an order to its kernel: one file a family."""
+"""From an order to its kernel: one file a family, and what surrounds them in `around`."""
 
-from collections.abc import Callable
+from .around import run_unit
+from .layout import Operands, Place
 
-from ..order import Chain, Exact, Fused, Integer
-from .chain import add, run_chain
-from .exact import run_exact
-from .fused import run_fused
-from .integer import run_integer
-from .layout import Place, Sums
-
-RUN: dict[type, Callable[..., Sums]] = {
-    Chain: run_chain,
-    Fused: run_fused,
-    Exact: run_exact,
-    Integer: run_integer,
-}
-
-__all__ = ["RUN", "Place", "add"]
+__all__ = ["Operands", "Place", "run_unit"]

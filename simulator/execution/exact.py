@@ -1,67 +1,51 @@
-"""Exact orders: the native float64 product where no bit can be lost, else long sums."""
+"""Exact orders: the native float64 product where no bit can be lost, else pairs or digits."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...formats.rounding import kernel_mode
-from ..kernels import chain, exact
+from ..kernels import exact as kernels
+from ..kernels import grid as grids
+from ..kernels.chain import add_to_odd
+from ..kernels.exact import round_rows
 from ..order import Exact
 from .layout import (
     Formats,
     Matrix,
     Place,
     Sums,
-    lowest_bit,
+    digits_of,
     native_product,
+    plain,
     products_fit,
-    special_outputs,
 )
+
+#: A native product of a block shorter than this costs more than the kernel's own sums.
+_LONG = 64
 
 
 def run_exact(
     order: Exact, a: Matrix, b: Matrix, start: Sums, formats: Formats, place: Place
 ) -> Sums:
-    """Exact blocks: the native float64 GEMM when no bit can be lost in it, else long sums."""
-    block = order.block or max(a.shape[2], 1)
-    mode, _ = kernel_mode(order.accumulate)
-    out = start
-    for k in range(0, max(a.shape[2], 1), block):
+    """Exact blocks: long ones by the native float64 GEMM if no bit can be lost in it."""
+    depth = max(a.shape[2], 1)
+    block = min(order.block or depth, depth)
+    spec = _spec(order, formats, block)
+    finite = np.isfinite(a).all() and np.isfinite(b).all() and np.isfinite(start).all()
+    if block < _LONG or not finite or not products_fit(a, b, formats, 53):
+        kernels.matmul(plain(a, formats), plain(b, formats), start, spec)
+        return start
+    for k in range(0, depth, block):
         x, y = a[:, :, k : k + block], b[:, k : k + block]
-        total = _exact_sum(x, y, out, formats)
-        out = np.empty_like(total)
-        chain.add(
-            total.reshape(-1), np.zeros(total.size), out.reshape(-1), order.result.grid, mode, 0.0
-        )
-    return out
+        product = native_product(x.astype(np.float64), y.astype(np.float64))
+        add_to_odd(product.reshape(-1), start.reshape(-1), product.reshape(-1))
+        start = product
+        round_rows(start, spec)
+    return start
 
 
-def _exact_sum(a: Matrix, b: Matrix, c: Sums, formats: Formats) -> Sums:
-    """c + a b, rounded to odd in float64."""
-    finite_a, finite_b = (np.where(np.isfinite(x), x, 0).astype(np.float64) for x in (a, b))
-    finite_c = np.where(np.isfinite(c), c, 0.0)
-    if products_fit(finite_a, finite_b, formats, 53):
-        out = np.empty_like(c)
-        product = native_product(finite_a, finite_b)
-        chain.add_to_odd(product.reshape(-1), finite_c.reshape(-1), out.reshape(-1))
-    else:
-        lowest = sum(lowest_bit(f) for f in formats)
-        lowest = min(lowest, _least_bit(finite_c))
-        top = _top_bit(finite_a) + _top_bit(finite_b) + a.shape[2].bit_length()
-        digits = (max(top, _top_bit(finite_c)) - lowest) // 32 + 4
-        out = finite_c.copy()
-        exact.matmul_long(finite_a, finite_b, out, lowest, digits)
-    hit = special_outputs(a, b, c)
-    if hit.any():
-        with np.errstate(invalid="ignore"):
-            natural = a.astype(np.float64) @ b.astype(np.float64) + c
-        out = np.where(hit, natural, out)
-    return out
-
-
-def _least_bit(x: Sums) -> int:
-    """A bit that divides every element."""
-    nonzero = np.abs(x[x != 0])
-    return int(np.frexp(nonzero.min())[1]) - 53 if nonzero.size else 0
-
-
-def _top_bit(x: Matrix) -> int:
-    return int(np.frexp(np.abs(x).max())[1]) if x.size and x.any() else 0
+def _spec(order: Exact, formats: Formats, block: int) -> NDArray[np.int64]:
+    """The order as the kernel's array."""
+    lowest, digits = digits_of(formats, order.result, block)
+    mode, _ = kernel_mode(order.accumulate)
+    return np.array([block, lowest, digits, mode, *grids.pack(order.result.grid)], np.int64)

@@ -1,10 +1,11 @@
-"""Integer orders: exact sums through the native product, then wrapping or saturation."""
+"""Integer orders: exact sums through the native product, then wrapping; or sums that saturate."""
 
 import numpy as np
 
 from ...formats import quantize
+from ..kernels import integer as kernels
 from ..order import Integer
-from .layout import Formats, Matrix, Place, Sums, native_product, products_fit
+from .layout import Formats, Matrix, Place, Sums, native_product, plain, products_fit
 
 
 def run_integer(
@@ -16,21 +17,28 @@ def run_integer(
     blocks need not be told apart.
     """
     depth = max(a.shape[2], 1)
-    peak = float(np.abs(start).max()) if start.size else 0.0
-    if a.size and b.size:
-        peak += depth * float(np.abs(a).max()) * float(np.abs(b).max())
-    safe = peak <= order.result.largest
-    block = depth if safe or order.overflow == "wrap" else order.block or depth
-    total = start
-    for k in range(0, depth, block):
-        total = total + _integer_product(a[:, :, k : k + block], b[:, k : k + block], formats)
-        if not safe:
-            total = quantize(total, order.result, overflow=order.overflow)
-    return total
+    largest = float(np.abs(a).max(initial=0.0)) * float(np.abs(b).max(initial=0.0))
+    safe = depth * largest + float(np.abs(start).max(initial=0.0)) <= order.result.largest
+    group, partial = order.group or 1, order.partial_format
+    if partial is not None and group * largest <= partial.largest:
+        partial = None
+    if partial is None and (safe or order.overflow == "wrap"):
+        total = _integer_product(a, b, formats)
+        total += start
+        return total if safe else quantize(total, order.result, overflow="wrap")
+    clamped = order.overflow == "saturate"
+    low, high = (order.result.lowest, order.result.largest) if clamped else (-np.inf, np.inf)
+    part = (partial.lowest, partial.largest) if partial else (-np.inf, np.inf)
+    block = order.block or depth
+    kernels.matmul(
+        plain(a, formats), plain(b, formats), start, block, group if partial else block,
+        float(low), float(high), float(part[0]), float(part[1]),
+    )  # fmt: skip
+    return start if clamped else quantize(start, order.result, overflow="wrap")
 
 
 def _integer_product(a: Matrix, b: Matrix, formats: Formats) -> Sums:
     dtype = np.float32 if products_fit(a, b, formats, 24) else np.float64
     return native_product(a.astype(dtype, copy=False), b.astype(dtype, copy=False)).astype(
-        np.float64
+        np.float64, copy=False
     )

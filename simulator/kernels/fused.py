@@ -1,236 +1,189 @@
 """Multi-term fused dot products: align to the largest exponent, truncate, sum exactly, round once.
 
-One block of L products and an addend c, as in `simulator.reference.fused_block`:
+One block of L products and an addend c, as in `simulator.reference.fused.fused_block`:
 
     emax = max(min_exponent, e(a_i) + e(b_i) over nonzero products, e(c) if c != 0)
     S    = sum_i trunc(a_i b_i 2^(F - emax)) + trunc(c 2^(F - emax))       exact integers
     c'   = round(S 2^(emax - F)),  overflow -> infinity,  zero -> +0
 
-Why the arithmetic below is exact. `wide`: a product of two operands of at most 26 significand
-bits is exact in float64, scaling by a power of two is exact, and S is an integer below
-2^(F + 2) (L + 1) < 2^53. `narrow` (operands of at most 12 significand bits and exponents within
--31 to 32, such as fp8 and fp16): a product is exact in float32; the conversion to int32 truncates
-toward zero, which is the alignment step itself; S < 2^31.
+Why it is exact: `align` for the products; S is an integer below 2^(F + 2) (L + 1) < 2^53, so it
+and its scaling are exact in float64. Scales that are powers of two and constant over a block
+shift all its exponents alike: the products are aligned without them, and c by emax less them.
 
-Cost a product: 3 integer and 4 floating vector operations (exponents: load, add, maximum;
-significands: multiply, scale, truncate, add) and 6 or 8 bytes from cache. Columns are the vector
-lanes, so no step is horizontal; four products share one pass over the running maxima and sums.
-The passes are functions of their own because LLVM vectorises a loop only if it can show in a few
-comparisons that its arrays do not overlap.
+Cost: that of `align` a product, and about 45 operations on 64-bit lanes a block for the addend
+and the rounding.
 """
 
 import numpy as np
 
-from ...formats.jit import bits_float, float_bits, jit, parallel_jit, prange, scalar_jit
-from ...formats.kernels import power_of_two, round_simple
+from ...formats.jit import jit, parallel_jit, prange, scalar_jit
+from ...formats.kernels import power_of_two, round_finite, round_random
+from ...formats.random import philox
+from . import grid as grids
+from .align import ROWS, TILE, exponent, make_scratch, normal_power, sum_block
 
-#: Exponent of a zero operand: low enough that no sum with it is the largest.
-ZERO_EXPONENT = -8192
-#: Columns a pass: long enough to pay for its start, short enough for the first-level cache.
-_TILE = 256
-
-
-@scalar_jit
-def exponent(x, min_exponent):  # type: ignore[no-untyped-def]
-    """floor(log2 |x|), subnormals at `min_exponent`, zero at ZERO_EXPONENT; x float64."""
-    e = max(((float_bits(x) >> 52) & 2047) - 1023, min_exponent)
-    return np.int64(ZERO_EXPONENT) if x == 0.0 else e
-
-
-@parallel_jit
-def exponents(x, min_exponent):  # type: ignore[no-untyped-def]
-    """`exponent` of each element of matrices (B, R, C), as int16."""
-    batch, rows, columns = x.shape
-    out = np.empty(x.shape, np.int16)
-    for n in prange(batch * rows):
-        source, target = x[n // rows, n % rows], out[n // rows, n % rows]
-        for j in range(columns):
-            target[j] = exponent(np.float64(source[j]), min_exponent)
-    return out
+#: The `spec` array: block, F, min_exponent, smallest exponent of c, rounding mode, its random
+#: bits, elements a scale (0 without), then the accumulator's grid.
+BLOCK, FRACTION_BITS, FLOOR, C_FLOOR, MODE, BITS, SCALE_BLOCK, GRID = range(8)
+_LOW = np.uint64(0xFFFFFFFF)
+_32 = np.uint64(32)
 
 
 @jit
-def _start(c, emax, floor, c_floor, width):  # type: ignore[no-untyped-def]
+def start(c, emax, floor, c_floor, width):  # type: ignore[no-untyped-def]
+    """emax = max(e(c), floor)."""
     for j in range(width):
         emax[j] = max(exponent(c[j], c_floor), floor)
 
 
 @jit
-def _raise_maximum(emax, e0, e1, e2, e3, r0, r1, r2, r3, width):  # type: ignore[no-untyped-def]
+def shift(emax, places, row, sign, width):  # type: ignore[no-untyped-def]
+    """emax += sign (places + row): the exponents of a block's scales, in or out."""
     for j in range(width):
-        high = max(e0 + np.int32(r0[j]), e1 + np.int32(r1[j]))
-        low = max(e2 + np.int32(r2[j]), e3 + np.int32(r3[j]))
-        emax[j] = max(emax[j], max(high, low))
-
-
-@jit
-def _scale_narrow(emax, scale, total, fraction_bits, width):  # type: ignore[no-untyped-def]
-    """2^(F - emax) in float32; a nonzero product has emax > -64, so the clamp changes nothing."""
-    for j in range(width):
-        places = min(max(np.int32(fraction_bits) - emax[j], np.int32(-126)), np.int32(127))
-        scale[j] = bits_float(np.int32((places + np.int32(127)) << np.int32(23)))
-        total[j] = 0
-
-
-@jit
-def _scale_wide(emax, scale, total, fraction_bits, width):  # type: ignore[no-untyped-def]
-    for j in range(width):
-        scale[j] = power_of_two(fraction_bits - np.int64(emax[j]))
-        total[j] = 0.0
-
-
-@jit
-def _add_narrow(total, scale, x0, x1, x2, x3, r0, r1, r2, r3, width):  # type: ignore[no-untyped-def]
-    for j in range(width):
-        u = scale[j]
-        total[j] += (np.int32(x0 * r0[j] * u) + np.int32(x1 * r1[j] * u)) + (
-            np.int32(x2 * r2[j] * u) + np.int32(x3 * r3[j] * u)
-        )
-
-
-@jit
-def _add_wide(total, scale, x0, x1, x2, x3, r0, r1, r2, r3, width):  # type: ignore[no-untyped-def]
-    for j in range(width):
-        u = scale[j]
-        total[j] += (
-            np.trunc(x0 * np.float64(r0[j]) * u) + np.trunc(x1 * np.float64(r1[j]) * u)
-        ) + (np.trunc(x2 * np.float64(r2[j]) * u) + np.trunc(x3 * np.float64(r3[j]) * u))
+        emax[j] = np.int16(emax[j] + sign * np.int16(places + row[j]))
 
 
 @scalar_jit
-def _aligned(total, c, emax, fraction_bits):  # type: ignore[no-untyped-def]
+def aligned(total, c, emax, fraction_bits):  # type: ignore[no-untyped-def]
     """The exact sum of the aligned products and the aligned c, back on its scale."""
-    total += np.trunc(c * power_of_two(fraction_bits - emax))
-    return total * power_of_two(emax - fraction_bits)
+    total += np.trunc(c * normal_power(fraction_bits - emax))
+    return total * normal_power(emax - fraction_bits)
 
 
 @scalar_jit
-def _overflowed(value, grid):  # type: ignore[no-untyped-def]
+def overflowed(value, grid):  # type: ignore[no-untyped-def]
+    """Infinity beyond the grid, and +0 for any zero."""
     value = np.copysign(np.inf, value) if np.abs(value) > grid.largest else value
     return 0.0 if value == 0.0 else value
 
 
+@scalar_jit
+def random_word(key, output, k):  # type: ignore[no-untyped-def]
+    """Word k of an output: key = (seed, stream, words before the first k, words an output).
+
+    All but the output and the seed are multiples of 4, so it is the first of its Philox block.
+    """
+    block = (output * key[3] + key[2] + np.uint64(k)) >> np.uint64(2)
+    word, _, _, _ = philox(
+        np.uint32(block & _LOW), np.uint32(block >> _32),
+        np.uint32(key[1] & _LOW), np.uint32(key[1] >> _32),
+        np.uint32(key[0] & _LOW), np.uint32(key[0] >> _32),
+    )  # fmt: skip
+    return word
+
+
 @jit
-def _finish(c, value, total, emax, fraction_bits, grid, nearest, width):  # type: ignore[no-untyped-def]
+def _round_random(value, grid, bits, key, output, k, width):  # type: ignore[no-untyped-def]
+    for j in range(width):
+        r = np.int64(random_word(key, output + np.uint64(j), k) >> np.uint32(32 - bits))
+        value[j] = round_random(value[j], grid, bits, r)
+
+
+@jit
+def _align_all(c, value, emax, fraction_bits, width):  # type: ignore[no-untyped-def]
+    for j in range(width):
+        value[j] = aligned(value[j], c[j], np.int64(emax[j]), fraction_bits)
+
+
+@jit
+def _store(c, value, grid, width):  # type: ignore[no-untyped-def]
+    for j in range(width):
+        c[j] = c[j] if np.isinf(c[j]) else overflowed(value[j], grid)
+
+
+@jit
+def finish(c, total, emax, spec, key, output, k, width):  # type: ignore[no-untyped-def]
     """c takes the rounded sum; an infinity that an earlier block overflowed to stays.
 
-    Three loops: LLVM vectorises each of them, but not their fusion.
+    Loops apart: LLVM vectorises each of them, but not their fusion. output: the number of the
+    first of these outputs; k: the first product of the block.
     """
-    for j in range(width):
-        value[j] = _aligned(np.float64(total[j]), c[j], np.int64(emax[j]), fraction_bits)
-    for j in range(width):
-        value[j] = round_simple(value[j], grid, nearest)
-    for j in range(width):
-        c[j] = c[j] if np.isinf(c[j]) else _overflowed(value[j], grid)
+    grid = grids.unpack(spec[GRID:])
+    _align_all(c, total, emax, spec[FRACTION_BITS], width)
+    if spec[BITS] > 0:
+        _round_random(total, grid, spec[BITS], key, np.uint64(output), k, width)
+    else:
+        grids.round_row(total, grid, spec[MODE], True, width)
+    _store(c, total, grid, width)
 
 
 @parallel_jit
-def matmul_narrow(a, b, ea, eb, out, block, fraction_bits, floor, grid, nearest, c_floor):  # type: ignore[no-untyped-def]
-    """out (B, M, N) float64 holds C and gets the result; a (B, M, K), b (B, K, N) float32, finite.
+def matmul(a, b, ea, eb, out, sa, sb, spec, chunk, key):  # type: ignore[no-untyped-def]
+    """out (B, M, N) float64 holds C and gets the result; a (B, M, K), b (B, K, N), finite.
 
-    ea, eb are the `exponents` of a and b. K is a multiple of `block`, `block` of 4. `floor` is
-    the unit's min_exponent, `c_floor` the exponent of a subnormal c.
+    ea, eb: exponents of a and b from `survey`; K is a multiple of the block. sa (B, M, S), sb
+    (B, S, N): exponents of the scales, S = 0 without. chunk: see `align.sum_block`. Outputs whose
+    operands are not finite get something of no use.
     """
     batch, rows, columns = out.shape
-    for n in prange(batch * rows):
-        i = n % rows
-        x, ex, y, ey = a[n // rows, i], ea[n // rows, i], b[n // rows], eb[n // rows]
-        emax = np.empty(_TILE, np.int32)
-        scale = np.empty(_TILE, np.float32)
-        total = np.empty(_TILE, np.int32)
-        value = np.empty(_TILE, np.float64)
-        for j0 in range(0, columns, _TILE):
-            j1 = min(j0 + _TILE, columns)
-            width = j1 - j0
-            c = out[n // rows, i, j0:j1]
-            for k0 in range(0, x.size, block):
-                _start(c, emax, floor, c_floor, width)
-                for k in range(k0, k0 + block, 4):
-                    _raise_maximum(
-                        emax, np.int32(ex[k]), np.int32(ex[k + 1]),
-                        np.int32(ex[k + 2]), np.int32(ex[k + 3]),
-                        ey[k, j0:j1], ey[k + 1, j0:j1], ey[k + 2, j0:j1], ey[k + 3, j0:j1], width,
+    groups = (rows + ROWS - 1) // ROWS
+    for n in prange(batch * groups):
+        h, i0 = n // groups, n % groups * ROWS
+        y, ey = b[h], eb[h]
+        emax, scratch = np.empty(TILE, np.int16), make_scratch()
+        block, scale_block = spec[BLOCK], spec[SCALE_BLOCK]
+        for j0 in range(0, columns, TILE):
+            width = min(TILE, columns - j0)
+            for k0 in range(0, a.shape[2], block):
+                for i in range(i0, min(i0 + ROWS, rows)):
+                    c = out[h, i, j0 : j0 + width]
+                    start(c, emax, spec[FLOOR], spec[C_FLOOR], width)
+                    if scale_block > 0:
+                        s = k0 // scale_block
+                        row = sb[h, s, j0 : j0 + width]
+                        shift(emax, sa[h, i, s], row, np.int16(-1), width)
+                    sum_block(
+                        a[h, i], ea[h, i], y, ey, k0, block, j0, width, emax, scratch,
+                        spec[FRACTION_BITS], chunk,
                     )  # fmt: skip
-                _scale_narrow(emax, scale, total, fraction_bits, width)
-                for k in range(k0, k0 + block, 4):
-                    _add_narrow(
-                        total, scale, x[k], x[k + 1], x[k + 2], x[k + 3],
-                        y[k, j0:j1], y[k + 1, j0:j1], y[k + 2, j0:j1], y[k + 3, j0:j1], width,
-                    )  # fmt: skip
-                _finish(c, value, total, emax, fraction_bits, grid, nearest, width)
+                    if scale_block > 0:
+                        s = k0 // scale_block
+                        row = sb[h, s, j0 : j0 + width]
+                        shift(emax, sa[h, i, s], row, np.int16(1), width)
+                    output = (h * rows + i) * columns + j0
+                    finish(c, scratch[3], emax, spec, key, output, k0, width)
 
 
 @parallel_jit
-def matmul_wide(a, b, ea, eb, out, block, fraction_bits, floor, grid, nearest, c_floor):  # type: ignore[no-untyped-def]
-    """As `matmul_narrow`, with products and sums in float64; a, b float32 or float64."""
+def matmul_special(a, b, ea, eb, out, hit, spec, key):  # type: ignore[no-untyped-def]
+    """Outputs where `hit`, whose operands or C hold an infinity or NaN, one block at a time."""
     batch, rows, columns = out.shape
     for n in prange(batch * rows):
-        i = n % rows
-        x, ex, y, ey = a[n // rows, i], ea[n // rows, i], b[n // rows], eb[n // rows]
-        emax = np.empty(_TILE, np.int32)
-        scale = np.empty(_TILE, np.float64)
-        total = np.empty(_TILE, np.float64)
-        value = np.empty(_TILE, np.float64)
-        for j0 in range(0, columns, _TILE):
-            j1 = min(j0 + _TILE, columns)
-            width = j1 - j0
-            c = out[n // rows, i, j0:j1]
-            for k0 in range(0, x.size, block):
-                _start(c, emax, floor, c_floor, width)
-                for k in range(k0, k0 + block, 4):
-                    _raise_maximum(
-                        emax, np.int32(ex[k]), np.int32(ex[k + 1]),
-                        np.int32(ex[k + 2]), np.int32(ex[k + 3]),
-                        ey[k, j0:j1], ey[k + 1, j0:j1], ey[k + 2, j0:j1], ey[k + 3, j0:j1], width,
-                    )  # fmt: skip
-                _scale_wide(emax, scale, total, fraction_bits, width)
-                for k in range(k0, k0 + block, 4):
-                    _add_wide(
-                        total, scale, np.float64(x[k]), np.float64(x[k + 1]),
-                        np.float64(x[k + 2]), np.float64(x[k + 3]),
-                        y[k, j0:j1], y[k + 1, j0:j1], y[k + 2, j0:j1], y[k + 3, j0:j1], width,
-                    )  # fmt: skip
-                _finish(c, value, total, emax, fraction_bits, grid, nearest, width)
-
-
-@parallel_jit
-def matmul_special(a, b, out, hit, block, fraction_bits, floor, grid, nearest, emins):  # type: ignore[no-untyped-def]
-    """Outputs where `hit`, whose operands or C hold an infinity or NaN, one block at a time.
-
-    emins: the smallest exponents of a's, b's and c's formats.
-    """
-    batch, rows, columns = out.shape
-    for n in prange(batch * rows):
-        x, y, c = a[n // rows, n % rows], b[n // rows], out[n // rows, n % rows]
+        h, i = n // rows, n % rows
         for j in range(columns):
-            if hit[n // rows, n % rows, j]:
-                for k in range(0, x.size, block):
-                    c[j] = _block(
-                        x, y[:, j], k, block, c[j], fraction_bits, floor, grid, nearest, emins
-                    )
+            if hit[h, i, j]:
+                for k in range(0, a.shape[2], spec[BLOCK]):
+                    out[h, i, j] = _block(
+                        a[h, i], b[h, :, j], ea[h, i], eb[h, :, j], k, out[h, i, j], spec, key,
+                        n * columns + j,
+                    )  # fmt: skip
 
 
 @jit
-def _block(a, b, k0, block, c, fraction_bits, floor, grid, nearest, emins):  # type: ignore[no-untyped-def]
+def _block(a, b, ea, eb, k0, c, spec, key, output):  # type: ignore[no-untyped-def]
     """One block with any operands: NaN, Inf * 0 and Inf - Inf give NaN, else Inf wins."""
     infinite, bad = (c if np.isinf(c) else 0.0), np.isnan(c)
-    emax = max(exponent(c, emins[2]), floor)
-    for k in range(k0, k0 + block):
-        x, y = np.float64(a[k]), np.float64(b[k])
-        p = x * y
+    emax = np.int64(max(exponent(c, spec[C_FLOOR]), spec[FLOOR]))
+    for k in range(k0, k0 + spec[BLOCK]):
+        p = np.float64(a[k]) * np.float64(b[k])
         if np.isnan(p):
             bad = True
         elif np.isinf(p):
             bad = bad or (infinite != 0.0 and infinite != p)
             infinite = p
         else:
-            emax = max(emax, exponent(x, emins[0]) + exponent(y, emins[1]))
+            emax = max(emax, np.int64(ea[k]) + np.int64(eb[k]))
     if bad:
         return np.nan
     if infinite != 0.0:
         return infinite
-    total = 0.0
-    for k in range(k0, k0 + block):
-        total += np.trunc(np.float64(a[k]) * np.float64(b[k]) * power_of_two(fraction_bits - emax))
-    value = round_simple(_aligned(total, c, emax, fraction_bits), grid, nearest)
-    return _overflowed(value, grid)
+    total, unit = 0.0, power_of_two(min(spec[FRACTION_BITS] - emax, 1023))
+    for k in range(k0, k0 + spec[BLOCK]):
+        total += np.trunc(np.float64(a[k]) * np.float64(b[k]) * unit)
+    grid, value = grids.unpack(spec[GRID:]), aligned(total, c, emax, spec[FRACTION_BITS])
+    if spec[BITS] > 0:
+        r = np.int64(random_word(key, np.uint64(output), k0) >> np.uint32(32 - spec[BITS]))
+        value = round_random(value, grid, spec[BITS], r)
+    else:
+        value = round_finite(value, grid, spec[MODE], 0, 0)
+    return overflowed(value, grid)

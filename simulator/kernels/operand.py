@@ -12,6 +12,8 @@ from ...formats.loops import draw_run, round_run
 #: Columns of the counters.
 UNDERFLOW, SATURATED, OVERFLOWED, NAN, SIGNAL, NOISE = range(6)
 COUNTERS = 6
+#: Elements in a chunk of the check that operands are on their grid.
+CHECKED = 4096
 
 
 @jit
@@ -60,3 +62,24 @@ def scale_and_round(  # type: ignore[no-untyped-def]
         if square > 0.0:
             counts[i, SIGNAL] /= square
             counts[i, NOISE] /= square
+
+
+@jit
+def _differing(x, q):  # type: ignore[no-untyped-def]
+    count = 0
+    for j in range(x.size):
+        count += not ((x[j] == q[j]) | np.isnan(x[j]))
+    return count
+
+
+@parallel_jit
+def count_off_grid(x, counts, none, kind, lane, grid, mode, overflow, k):  # type: ignore[no-untyped-def]
+    """counts[i] = how many of the i-th `CHECKED` elements of flat x are not values of the grid.
+
+    none: an empty array; kind .. k: a `formats.lanes.Plan` of nearest-even.
+    """
+    for chunk in prange(counts.size):
+        part = x[chunk * CHECKED : (chunk + 1) * CHECKED]
+        rounded = np.empty_like(part)
+        round_run(part, rounded, none, kind, lane, grid, mode, overflow, k)
+        counts[chunk] = _differing(part, rounded)
