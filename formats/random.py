@@ -6,7 +6,10 @@ stream t under seed s takes word i mod 4 of
 
     philox(counter = (i // 4 low, i // 4 high, t low, t high), key = (s low, s high))
 
-so any element can be drawn alone, in any order, by any number of threads, and on a GPU.
+so any element can be drawn alone, in any order, by any number of threads, and on a GPU. Where k
+random bits are enough, element i takes a lane of the 128-bit block (the four words, the first one
+lowest): byte i mod 16 of block i // 16 for k <= 8, halfword i mod 8 of block i // 8 for k <= 16,
+word i mod 4 of block i // 4 else; and of that lane the top k bits.
 """
 
 import numpy as np
@@ -49,6 +52,36 @@ def fill_words(words, seed, stream, first, count):  # type: ignore[no-untyped-de
     return words[skip : skip + count]
 
 
+@jit
+def fill_random(out, k, seed, stream, first, count):  # type: ignore[no-untyped-def]
+    """Integers below 2^k of elements first .. first + count - 1, in `out` of at least count + 32.
+
+    out: the uint8, uint16 or uint32 array of `random_dtype(k)`. A block fills 16, 8 or 4 elements;
+    the loop over blocks vectorises, so that a byte costs about a quarter of a word.
+    """
+    width = 8 * out.itemsize
+    lanes = 128 // width
+    start = first // np.uint64(lanes)
+    skip = np.int64(first % np.uint64(lanes))
+    blocks = (skip + count + lanes - 1) // lanes
+    words = out[: blocks * lanes].view(np.uint32)
+    shift = np.uint32(width - k)
+    mask = np.uint32(((1 << k) - 1) * (0xFFFFFFFF // ((1 << width) - 1)))
+    s0, s1 = np.uint32(stream & _LOW), np.uint32(stream >> _32)
+    k0, k1 = np.uint32(seed & _LOW), np.uint32(seed >> _32)
+    for n in range(blocks):
+        block = start + np.uint64(n)
+        w0, w1, w2, w3 = philox(np.uint32(block & _LOW), np.uint32(block >> _32), s0, s1, k0, k1)
+        words[4 * n], words[4 * n + 1] = (w0 >> shift) & mask, (w1 >> shift) & mask
+        words[4 * n + 2], words[4 * n + 3] = (w2 >> shift) & mask, (w3 >> shift) & mask
+    return out[skip : skip + count]
+
+
+def random_dtype(bits: int) -> type[np.uint8 | np.uint16 | np.uint32]:
+    """The narrowest lane that holds `bits` random bits."""
+    return np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32
+
+
 def philox_reference(counter: tuple[int, ...], key: tuple[int, ...]) -> tuple[int, ...]:
     """The exact twin of `philox` in Python integers, as the paper writes its rounds."""
     c, k = list(counter), list(key)
@@ -65,3 +98,13 @@ def random_word_reference(seed: int, stream: int, index: int) -> int:
     block, lane = divmod(index, 4)
     counter = (block % 2**32, block >> 32, stream % 2**32, stream >> 32)
     return philox_reference(counter, (seed % 2**32, seed >> 32))[lane]
+
+
+def random_integer_reference(seed: int, stream: int, index: int, bits: int) -> int:
+    """One integer of `fill_random`, exactly: the top `bits` bits of its lane of its block."""
+    width = 8 * np.dtype(random_dtype(bits)).itemsize
+    block, lane = divmod(index, 128 // width)
+    counter = (block % 2**32, block >> 32, stream % 2**32, stream >> 32)
+    words = philox_reference(counter, (seed % 2**32, seed >> 32))
+    whole = sum(word << (32 * n) for n, word in enumerate(words))
+    return (whole >> (width * lane)) % (1 << width) >> (width - bits)
