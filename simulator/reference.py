@@ -5,11 +5,10 @@ are Python floats, sums are `Fraction`; nothing is rounded but where `rounded` i
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from ..formats.format import ArithmeticFormat, FloatFormat
-from ..formats.random import random_word_reference
 from ..formats.reference import floor_log2, quantize_exact, quantum, round_exact
 from ..formats.rounding import Overflow, Rounding, Stochastic
 from .order import Chain, Exact, Fused, Integer
@@ -110,18 +109,19 @@ def flushed(x: float, smallest: float = 2.0**-126) -> float:
 
 
 def chain(
-    a: Values, b: Values, c: float, order: Chain, seed: int, stream: int, first_word: int
+    a: Values, b: Values, c: float, order: Chain, draw: Callable[[int, int], int]
 ) -> float:
     """`order.lanes` interleaved chains; lane 0 starts from c if it is the only one.
 
-    Several lanes start from +0 and are added in ascending order, then to c.
+    Several lanes start from +0 and are added in ascending order, then to c. `draw(k, bits)` is the
+    random integer of step k.
     """
     rounding = order.accumulate
     lanes = [c] if order.lanes == 1 else [0.0] * order.lanes
     for k, (x, y) in enumerate(zip(a, b, strict=True)):
         random = 0
         if isinstance(rounding, Stochastic):
-            random = random_word_reference(seed, stream, first_word + k) >> (32 - rounding.bits)
+            random = draw(k, rounding.bits)
         lane = k % order.lanes
         lanes[lane] = chain_step(lanes[lane], x, y, order, rounding, random)
     total = lanes[0]

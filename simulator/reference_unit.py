@@ -1,11 +1,14 @@
 """The exact twin of a dot unit: what surrounds an order, around its reference."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import reference
+from .kernels.chain_random import random_step_reference
 from .order import Chain, Exact, Fused, Integer
 
 if TYPE_CHECKING:
@@ -47,25 +50,35 @@ class ReferenceUnit:
             groups = range(0, len(a), len(unit.k_order))
             order = [start + k for start in groups for k in unit.k_order]
             a, b = [a[k] for k in order], [b[k] for k in order]
-        first = n * ((len(a) + 3) // 4) * 4
+        depth = len(a)
+
+        def draw(k: int, bits: int) -> int:
+            return random_step_reference(seed, stream, n, k, depth, bits)
+
         if unit.promotion is None:
-            return self._inner(a, b, c, seed, stream, first)
+            return self._inner(a, b, c, draw)
         every, outer = unit.promote_every or len(a), unit.promotion
         for k in range(0, len(a), every):
-            t = self._inner(a[k : k + every], b[k : k + every], 0.0, seed, stream, first + k)
+            shifted = partial(_from, draw, k)
+            t = self._inner(a[k : k + every], b[k : k + every], 0.0, shifted)
             c = reference.add(c, t, outer.result, outer.accumulate, outer.flush)
         return c
 
     def _inner(
-        self, a: list[float], b: list[float], c: float, seed: int, stream: int, first: int
+        self, a: list[float], b: list[float], c: float, draw: Callable[[int, int], int]
     ) -> float:
         unit, order = self.unit, self.unit.order
         match order:
             case Fused():
                 return reference.fused(a, b, c, order, (unit.a, unit.b))
             case Chain():
-                return reference.chain(a, b, c, order, seed, stream, first)
+                return reference.chain(a, b, c, order, draw)
             case Exact():
                 return reference.exact(a, b, c, order)
             case Integer():
                 return reference.integer(a, b, c, order)
+
+
+def _from(draw: Callable[[int, int], int], first: int, k: int, bits: int) -> int:
+    """The draw of step first + k."""
+    return draw(first + k, bits)
