@@ -24,7 +24,7 @@ def rounded(
     if abs(value) > Fraction(fmt.largest):
         stops = rounding in (Rounding.TOWARD_ZERO, Rounding.TO_ODD)
         stops = stops or rounding is (Rounding.UP if x < 0 else Rounding.DOWN)
-        return math.copysign(fmt.largest if stops else math.inf, x)
+        return math.copysign(fmt.largest if stops else math.inf, 1 if x > 0 else -1)
     return float(value) if value else math.copysign(0.0, x)
 
 
@@ -108,9 +108,7 @@ def flushed(x: float, smallest: float = 2.0**-126) -> float:
     return math.copysign(0.0, x) if abs(x) < smallest else x
 
 
-def chain(
-    a: Values, b: Values, c: float, order: Chain, draw: Callable[[int, int], int]
-) -> float:
+def chain(a: Values, b: Values, c: float, order: Chain, draw: Callable[[int, int], int]) -> float:
     """`order.lanes` interleaved chains; lane 0 starts from c if it is the only one.
 
     Several lanes start from +0 and are added in ascending order, then to c. `draw(k, bits)` is the

@@ -15,8 +15,8 @@ from ..order import Chain
 from .chain_plan import PEAK, Operands, Plan, choose, choose_double, make_draws, make_target
 from .layout import Formats, Matrix, Place, Sums, plain
 
-#: Products below this are done before threads could start.
-FEW_PRODUCTS = 1 << 16
+#: Work that is done before threads could start.
+FEW_PRODUCTS, FEW_TILES = 1 << 16, 16
 
 
 def run_chain(
@@ -67,22 +67,39 @@ def _run(order: Chain, plan: Plan, x: Operands, start: Sums, place: Place, lane:
     a, b = (x.b.mT, x.a.mT) if turned else (x.a, x.b)
     out = np.array(start.mT if turned else start, order="C")
     twice = plan.reach == steps.FLUSHED_AS_IS
+    a, b, out = _quiet(a), _quiet(b), _quiet(out)
     a = np.require(a * plan.lane(2) if twice else a, plan.lane, ["C", "W"])
     b = np.require(b, plan.lane, ["C", "W"])
     arguments = (a, b, out, *_targets(order, plan), plan.way)
     random = order.random_bits is not None
-    count = tiles.count_tiles(*out.shape, random)
-    few = math.prod(out.shape) * a.shape[2] <= FEW_PRODUCTS or count == 1
+    batch, height, width = out.shape
+    count = tiles.count_tiles(batch, height, width, random)
+    few = count <= FEW_TILES and math.prod(out.shape) * a.shape[2] <= FEW_PRODUCTS
     if random:
-        strides = (1, columns) if turned else (columns, 1)
         peaks = np.zeros(count, np.int64)
-        run = tiles.run_random_tiles if few else tiles.spread_random_tiles
-        run(count, *arguments, make_draws(order, plan, place, lane, *strides), peaks)
+        draws = make_draws(order, plan, place, lane, (1, columns) if turned else (columns, 1))
+        _each(
+            tiles.run_random_tile, tiles.spread_random_tiles, few, count, *arguments, draws, peaks
+        )
         _check_peaks(plan, peaks)
     else:
-        run = tiles.run_tiles if few else tiles.spread_tiles
-        run(count, *arguments)
+        _each(tiles.run_tile, tiles.spread_tiles, few, count, *arguments)
     return np.ascontiguousarray(out.mT) if turned else out
+
+
+def _quiet(x: Matrix) -> Matrix:
+    """NaN without payload, which the integer step of a rounding cannot carry into the sign."""
+    missing = np.isnan(x)
+    return np.where(missing, x.dtype.type(np.nan), x) if missing.any() else x
+
+
+def _each(run: Any, spread: Any, few: bool, count: int, *arguments: Any) -> None:
+    """All tiles, on threads unless they are few: to start those takes as long as 10^5 products."""
+    if not few:
+        spread(count, *arguments)
+        return
+    for n in range(count):
+        run(n, *arguments)
 
 
 def _targets(order: Chain, plan: Plan) -> tuple[Any, Any]:

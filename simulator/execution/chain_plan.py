@@ -16,12 +16,24 @@ from ...formats.format import FLOAT32, ArithmeticFormat, FloatFormat, fits
 from ...formats.rounding import Mode, kernel_mode
 from ..kernels import chain_steps as steps
 from ..kernels.chain_random import block_steps, random_width
-from ..kernels.chain_steps import AS_IS, FULL, FUSED, IN_PLACE, NEAREST, ODD, WHOLE_STEPS, ZERO
-from ..kernels.chain_steps import Target
+from ..kernels.chain_steps import (
+    AS_IS,
+    FULL,
+    FUSED,
+    IN_PLACE,
+    NEAREST,
+    ODD,
+    WHOLE_STEPS,
+    ZERO,
+    Target,
+)
 from ..kernels.chain_tiles import Draws
 from ..kernels.extent import extent
 from ..order import Chain
 from .layout import Formats, Matrix, Place, lowest_bit
+
+#: np.float32 or np.float64.
+Lane = type[Any]
 
 #: Sums that stay below this for 16 steps never leave float32: growth is below 2^10 in those.
 PEAK, LARGEST_PRODUCT = 2.0**64, 2.0**59
@@ -31,7 +43,7 @@ PEAK, LARGEST_PRODUCT = 2.0**64, 2.0**59
 class Plan:
     """How a chain is computed; the fields are those of `kernels.chain_steps`."""
 
-    lane: type[np.float32] | type[np.float64]
+    lane: Lane
     kind: int
     mode: int
     reach: int
@@ -87,7 +99,8 @@ def choose(order: Chain, operands: Operands) -> Plan:
 
 def _native(order: Chain, operands: Operands, mode: int) -> Plan | None:
     """IEEE arithmetic of the machine itself: float32 and float64, nearest-even."""
-    lane = {"float32": np.float32, "float64": np.float64}.get(order.accumulator)
+    lanes: dict[str, Lane] = {"float32": np.float32, "float64": np.float64}
+    lane = lanes.get(order.accumulator)
     if lane is None or mode != Mode.NEAREST_EVEN:
         return None
     if not all(fits(f, order.result) for f in operands.formats):
@@ -183,7 +196,7 @@ def innocuous(order: Chain, operands: Operands) -> bool:
 @cache
 def make_target(
     fmt: FloatFormat,
-    lane: type[np.float32] | type[np.float64],
+    lane: Lane,
     mode: int,
     bits: int,
     smallest: float,
@@ -198,12 +211,14 @@ def make_target(
     return Target(integer(last), integer(middle), *(lane(v) for v in values))
 
 
-def _drop(fmt: FloatFormat, lane: type[np.float32] | type[np.float64]) -> int:
+def _drop(fmt: FloatFormat, lane: Lane) -> int:
     return (23 if lane is np.float32 else 52) - fmt.fraction_bits
 
 
-def make_draws(order: Chain, plan: Plan, place: Place, lane: int, row: int, column: int) -> Draws:
-    """The random bits of chain `lane` of `order.lanes`."""
+def make_draws(
+    order: Chain, plan: Plan, place: Place, lane: int, strides: tuple[int, int]
+) -> Draws:
+    """The random bits of chain `lane` of `order.lanes`; outputs are numbered by `strides`."""
     bits = order.random_bits or 1
     drop = _drop(order.result, plan.lane)
     integer: Any = np.int32 if plan.lane is np.float32 else np.int64
@@ -215,8 +230,8 @@ def make_draws(order: Chain, plan: Plan, place: Place, lane: int, row: int, colu
         every=order.lanes,
         steps=share,
         blocks=-(-place.k_all // share),
-        row=row,
-        column=column,
+        row=strides[0],
+        column=strides[1],
         width=width,
         places=width - drop,
         mask=integer(((1 << bits) - 1) << (drop - bits)),

@@ -99,7 +99,8 @@ def _two(c, x, row, y, following, target, product, way):  # type: ignore[no-unty
 
 
 @jit
-def _tile(n, a, b, out, target, product, way):  # type: ignore[no-untyped-def]
+def run_tile(n, a, b, out, target, product, way):  # type: ignore[no-untyped-def]
+    """Tile n of a product: a (B, M, K), b (B, K, N); out (B, M, N) float64, the start, then D."""
     depth = b.shape[1]
     h, i0, i1, j0, j1 = _place(n, a.shape[1], b.shape[2], COLUMNS)
     sums = np.empty((ROWS, j1 - j0), a.dtype)
@@ -120,19 +121,12 @@ def _tile(n, a, b, out, target, product, way):  # type: ignore[no-untyped-def]
         _copy(sums[i - i0], out[h, i, j0:j1])
 
 
-@jit
-def run_tiles(tiles, a, b, out, target, product, way):  # type: ignore[no-untyped-def]
-    """out (B, M, N) float64 holds the start and gets the result; a (B, M, K) and b (B, K, N)."""
-    for n in range(tiles):
-        _tile(n, a, b, out, target, product, way)
-
-
 @parallel_jit
 def spread_tiles(tiles, a, b, out, target, product, way):  # type: ignore[no-untyped-def]
-    """As `run_tiles`, on the threads of `set_threads`; its loop takes no tuples of tuples."""
+    """All tiles, on the threads of `set_threads`; a parallel loop takes no tuples of tuples."""
     kind, mode, reach, before = way
     for n in prange(tiles):
-        _tile(n, a, b, out, target, product, (kind, mode, reach, before))
+        run_tile(n, a, b, out, target, product, (kind, mode, reach, before))
 
 
 @jit
@@ -162,7 +156,11 @@ def _random_block(c, x, b, j0, k, end, words, draws, target, product, way):  # t
 
 
 @jit
-def _random_tile(n, a, b, out, target, product, way, draws, peaks):  # type: ignore[no-untyped-def]
+def run_random_tile(n, a, b, out, target, product, way, draws, peaks):  # type: ignore[no-untyped-def]
+    """As `run_tile` with random bits; peaks (tiles,) int64: bits of the largest sum in a tile.
+
+    It looks after each block of random bits, which is after at most 16 steps.
+    """
     rows, columns, depth = a.shape[1], b.shape[2], b.shape[1]
     h, i0, i1, j0, j1 = _place(n, rows, columns, RANDOM_COLUMNS)
     sums = np.empty((ROWS, j1 - j0), a.dtype)
@@ -189,20 +187,10 @@ def _random_tile(n, a, b, out, target, product, way, draws, peaks):  # type: ign
         _copy(sums[i - i0], out[h, i, j0:j1])
 
 
-@jit
-def run_random_tiles(tiles, a, b, out, target, product, way, draws, peaks):  # type: ignore[no-untyped-def]
-    """As `run_tiles` with random bits; peaks (tiles,) int64: bits of the largest sum in a tile.
-
-    A tile looks after each block of random bits, which is after at most 16 steps.
-    """
-    for n in range(tiles):
-        _random_tile(n, a, b, out, target, product, way, draws, peaks)
-
-
 @parallel_jit
 def spread_random_tiles(tiles, a, b, out, target, product, way, draws, peaks):  # type: ignore[no-untyped-def]
-    """As `run_random_tiles`, on the threads of `set_threads`."""
+    """All tiles, on the threads of `set_threads`."""
     kind, mode, reach, before = way
     for n in prange(tiles):
         together = (kind, mode, reach, before)
-        _random_tile(n, a, b, out, target, product, together, draws, peaks)
+        run_random_tile(n, a, b, out, target, product, together, draws, peaks)
