@@ -151,3 +151,17 @@ def fma(_context: Any, a: Any, b: Any, c: Any) -> Any:
         return builder.fma(*args)
 
     return a(a, b, c), generate
+
+
+@intrinsic
+def fma_half(_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c of float16 given and returned by their bits, as int16.
+
+    Rounded once where the machine has such an instruction, else in float32 and then to float16.
+    """
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        halves = [builder.bitcast(x, ir.HalfType()) for x in args]
+        return builder.bitcast(builder.fma(*halves), ir.IntType(16))
+
+    return a(a, b, c), generate

@@ -73,8 +73,16 @@ CASES = {
         unit("bfloat16", accumulator="float32", rounding="up"), "float64, odd, full"),
     "e8m20 down": (
         unit("float16", accumulator="e8m20", rounding="down"), "float32, odd, in place"),
+    "e5m9 of e4m3": (
+        unit("e4m3", accumulator="e5m9"),
+        "float32, odd, whole steps",
+    ),
+    "e5m10 of e5m2": (
+        unit("e5m2", accumulator="e5m10"),
+        "float16, nearest, as is",
+    ),
     "fp16 of e4m3": (
-        unit("e4m3", accumulator="float16"), "float32, odd, whole steps"),
+        unit("e4m3", accumulator="float16"), "float16, nearest, as is"),
     "fp16": (
         unit("float16", accumulator="float16"), "float32, odd, full"),
     "e5m7 down": (

@@ -9,10 +9,19 @@ from numpy.typing import NDArray
 from ...formats.format import Grid
 from ...formats.rounding import Mode, kernel_mode
 from ..kernels import chain as kernels
+from ..kernels import chain_half as half
 from ..kernels import chain_steps as steps
 from ..kernels import chain_tiles as tiles
 from ..order import Chain
-from .chain_plan import PEAK, Operands, Plan, choose, choose_double, make_draws, make_target
+from .chain_plan import (
+    PEAK,
+    Operands,
+    Plan,
+    choose,
+    choose_double,
+    make_draws,
+    make_target,
+)
 from .layout import Formats, Matrix, Place, Sums, plain
 
 #: Work that is done before threads could start.
@@ -40,6 +49,8 @@ def run_chain(
 def _one_chain(order: Chain, x: Operands, start: Sums, place: Place, lane: int) -> Sums:
     """One of the interleaved chains, by its plan, or in float64 where float32 was left."""
     plan = choose(order, x)
+    if plan.lane is np.float16:
+        return _run_half(x, start)
     if plan.reach == steps.FLUSHED_AS_IS:
         out = _run(order, plan, x, start * 2.0, place, lane) * 0.5
         return out if np.isfinite(out).all() else _double(order, x, start, place, lane)
@@ -47,6 +58,21 @@ def _one_chain(order: Chain, x: Operands, start: Sums, place: Place, lane: int) 
         return _run(order, plan, x, start, place, lane)
     except OverflowError:
         return _double(order, x, start, place, lane)
+
+
+def _run_half(x: Operands, start: Sums) -> Sums:
+    """The float16 kernels, the longer side of the result along the vector lanes."""
+    turned = x.b.shape[2] < min(x.a.shape[1], 64)
+    a, b = (x.b.mT, x.a.mT) if turned else (x.a, x.b)
+    with np.errstate(invalid="ignore"):
+        halves = [np.require(v, np.float16, "C") for v in (a, b, start.mT if turned else start)]
+        a, b, out = (np.array(v, order="C").view(np.int16) for v in halves)
+        batch, height, width = out.shape
+        count = tiles.count_tiles(batch, height, width, False)
+        few = count <= FEW_TILES and out.size * a.shape[2] <= FEW_PRODUCTS
+        _each(half.run_tile, half.spread_tiles, few, count, a, b, out)
+        sums = out.view(np.float16).astype(np.float64)
+    return np.ascontiguousarray(sums.mT) if turned else sums
 
 
 def _double(order: Chain, x: Operands, start: Sums, place: Place, lane: int) -> Sums:

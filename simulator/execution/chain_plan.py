@@ -32,7 +32,9 @@ from ..kernels.extent import extent
 from ..order import Chain
 from .layout import Formats, Matrix, Place, lowest_bit
 
-#: np.float32 or np.float64.
+FLOAT16 = FloatFormat("float16", 5, 10)
+
+#: np.float64, np.float32, or np.float16 whose own arithmetic is the chain.
 Lane = type[Any]
 
 #: Sums that stay below this for 16 steps never leave float32: growth is below 2^10 in those.
@@ -98,12 +100,17 @@ def choose(order: Chain, operands: Operands) -> Plan:
 
 
 def _native(order: Chain, operands: Operands, mode: int) -> Plan | None:
-    """IEEE arithmetic of the machine itself: float32 and float64, nearest-even."""
+    """IEEE arithmetic of the machine itself, nearest-even.
+
+    float16 only where nothing changes if float32 stands in for it.
+    """
+    if mode != Mode.NEAREST_EVEN or not all(fits(f, order.result) for f in operands.formats):
+        return None
+    if order.result.grid == FLOAT16.grid and order.fused and innocuous(order, operands):
+        return Plan(np.float16, NEAREST, mode, AS_IS)
     lanes: dict[str, Lane] = {"float32": np.float32, "float64": np.float64}
     lane = lanes.get(order.accumulator)
-    if lane is None or mode != Mode.NEAREST_EVEN:
-        return None
-    if not all(fits(f, order.result) for f in operands.formats):
+    if lane is None:
         return None
     if order.flush:
         # Rounded products stay subnormal where sums do not: only float64 tells them apart.

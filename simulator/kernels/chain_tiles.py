@@ -71,7 +71,7 @@ def _copy(x, y):  # type: ignore[no-untyped-def]
 
 
 @scalar_jit
-def _place(n, rows, columns, width):  # type: ignore[no-untyped-def]
+def place_of(n, rows, columns, width):  # type: ignore[no-untyped-def]
     """(matrix, first and last row, first and last column) of tile n."""
     down, across = (rows + ROWS - 1) // ROWS, (columns + width - 1) // width
     i, j = (n // across) % down * ROWS, n % across * width
@@ -102,7 +102,7 @@ def _two(c, x, row, y, following, target, product, way):  # type: ignore[no-unty
 def run_tile(n, a, b, out, target, product, way):  # type: ignore[no-untyped-def]
     """Tile n of a product: a (B, M, K), b (B, K, N); out (B, M, N) float64, the start, then D."""
     depth = b.shape[1]
-    h, i0, i1, j0, j1 = _place(n, a.shape[1], b.shape[2], COLUMNS)
+    h, i0, i1, j0, j1 = place_of(n, a.shape[1], b.shape[2], COLUMNS)
     sums = np.empty((ROWS, j1 - j0), a.dtype)
     for i in range(i0, i1):
         _copy(out[h, i, j0:j1], sums[i - i0])
@@ -162,7 +162,7 @@ def run_random_tile(n, a, b, out, target, product, way, draws, peaks):  # type: 
     It looks after each block of random bits, which is after at most 16 steps.
     """
     rows, columns, depth = a.shape[1], b.shape[2], b.shape[1]
-    h, i0, i1, j0, j1 = _place(n, rows, columns, RANDOM_COLUMNS)
+    h, i0, i1, j0, j1 = place_of(n, rows, columns, RANDOM_COLUMNS)
     sums = np.empty((ROWS, j1 - j0), a.dtype)
     words = np.empty((4, j1 - j0), np.uint32)
     stride = np.uint64(draws.blocks * draws.column)
