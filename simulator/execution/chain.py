@@ -25,7 +25,11 @@ from .chain_plan import (
 from .layout import Formats, Matrix, Place, Sums, plain
 
 #: Work that is done before threads could start.
-FEW_PRODUCTS, FEW_TILES = 1 << 16, 16
+FEW_PRODUCTS, FEW_TILES, FEW_SUMS = 1 << 16, 16, 1 << 12
+
+
+class _NearTheEndError(Exception):
+    """Sums in float32 lanes grew so far that the next ones might have left them."""
 
 
 def run_chain(
@@ -56,7 +60,7 @@ def _one_chain(order: Chain, x: Operands, start: Sums, place: Place, lane: int) 
         return out if np.isfinite(out).all() else _double(order, x, start, place, lane)
     try:
         return _run(order, plan, x, start, place, lane)
-    except OverflowError:
+    except _NearTheEndError:
         return _double(order, x, start, place, lane)
 
 
@@ -86,7 +90,7 @@ def _run(order: Chain, plan: Plan, x: Operands, start: Sums, place: Place, lane:
     as with an exponent without lower end; it overflows too early, which leaves an infinity.
 
     Raises:
-        OverflowError: stochastic sums in float32 came too near to its largest number.
+        _NearTheEndError: stochastic sums in float32 came too near to its largest number.
     """
     rows, columns = x.a.shape[1], x.b.shape[2]
     turned = columns < min(rows, 64)
@@ -141,7 +145,7 @@ def _targets(order: Chain, plan: Plan) -> tuple[Any, Any]:
 
 def _check_peaks(plan: Plan, peaks: NDArray[np.int64]) -> None:
     if plan.reach == steps.IN_PLACE and peaks.max(initial=0) >= np.float32(PEAK).view(np.int32):
-        raise OverflowError
+        raise _NearTheEndError
 
 
 def _step(order: Chain, mode: int) -> tuple[Any, ...]:
@@ -164,5 +168,6 @@ def add(x: Sums, y: Sums, order: Chain) -> Sums:
     out = np.empty_like(x)
     mode, _ = kernel_mode(order.accumulate)
     flat = (np.ascontiguousarray(v).reshape(-1) for v in (x, y))
-    kernels.add(*flat, out.reshape(-1), *_step(order, mode))
+    run = kernels.add_part if out.size <= FEW_SUMS else kernels.add
+    run(*flat, out.reshape(-1), *_step(order, mode))
     return out

@@ -35,7 +35,7 @@ from .layout import Formats, Matrix, Place, lowest_bit
 FLOAT16 = FloatFormat("float16", 5, 10)
 
 #: np.float64, np.float32, or np.float16 whose own arithmetic is the chain.
-Lane = type[Any]
+Lane = Any
 
 #: Sums that stay below this for 16 steps never leave float32: growth is below 2^10 in those.
 PEAK, LARGEST_PRODUCT = 2.0**64, 2.0**59

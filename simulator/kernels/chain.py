@@ -52,17 +52,22 @@ def _step_any(c, y, grid, mode, flush):  # type: ignore[no-untyped-def]
         c[j] = round_step(s, grid, mode, flush, 0, 0)
 
 
+@jit
+def add_part(x, y, out, grid, mode, flush):  # type: ignore[no-untyped-def]
+    """out = round(x + y), flat float64: one addition of an accumulator."""
+    out[:] = x
+    if mode == 0:
+        _step_nearest(out, y, grid, flush)
+    else:
+        _step_any(out, y, grid, mode, flush)
+
+
 @parallel_jit
 def add(x, y, out, grid, mode, flush):  # type: ignore[no-untyped-def]
-    """out = round(x + y), flat float64: one addition of an accumulator."""
+    """As `add_part`, on the threads of `set_threads`."""
     for tile in prange((out.size + _TILE - 1) // _TILE):
         a, z = tile * _TILE, min((tile + 1) * _TILE, out.size)
-        c = out[a:z]
-        c[:] = x[a:z]
-        if mode == 0:
-            _step_nearest(c, y[a:z], grid, flush)
-        else:
-            _step_any(c, y[a:z], grid, mode, flush)
+        add_part(x[a:z], y[a:z], out[a:z], grid, mode, flush)
 
 
 @parallel_jit
