@@ -36,7 +36,7 @@ def unit(operands: str, **row: Any) -> DotUnit:
 def ruled(rule: str, operands: str, **row: Any) -> DotUnit:
     """A unit of another stochastic rule, which kernels and references have and no order names."""
     u = unit(operands, **row)
-    u.order.__dict__["accumulate"] = Stochastic(row["random_bits"], rule)
+    vars(u.order)["accumulate"] = Stochastic(row["random_bits"], rule)
     return u
 
 
