@@ -14,6 +14,7 @@ from typing import Any
 
 import numba
 import torch
+from llvmlite import ir
 from numba import prange as prange
 from numba.extending import intrinsic as _numba_intrinsic
 from numba.np.ufunc.parallel import _launch_threads
@@ -39,6 +40,10 @@ scalar_jit: Callable[..., Any] = numba.njit(cache=True, forceinline=True)
 
 #: As `jit`, with `prange` loops spread over the threads of `set_threads`.
 parallel_jit: Callable[..., Any] = numba.njit(cache=True, parallel=True)
+
+
+#: The codes of `set_rounding`, those of LLVM.
+ROUND_TOWARD_ZERO, ROUND_NEAREST, ROUND_DOWN = 0, 1, 3
 
 
 @cache
@@ -89,6 +94,63 @@ def bits_float(_context: Any, bits: Any) -> Any:
 
 
 @intrinsic
+def narrow(_context: Any, x: Any, like: Any) -> Any:
+    """Integer or boolean x in the type of `like`: numba computes in 64 bits, lanes do not."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        target = context.get_value_type(signature.return_type)
+        if args[0].type.width <= target.width:
+            return args[0] if args[0].type == target else builder.zext(args[0], target)
+        return builder.trunc(args[0], target)
+
+    return like(x, like), generate
+
+
+@intrinsic
+def rotated(_context: Any, x: Any, places: Any, like: Any) -> Any:
+    """Unsigned x in the width of `like`, rotated right by `places` (modulo that width)."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        target = context.get_value_type(signature.return_type)
+        word = args[0] if args[0].type == target else builder.zext(args[0], target)
+        count = args[1] if args[1].type == target else builder.trunc(args[1], target)
+        kind = ir.FunctionType(target, [target] * 3)
+        rotate = builder.module.declare_intrinsic("llvm.fshr", (target,), kind)
+        return builder.call(rotate, [word, word, count])
+
+    return like(x, places, like), generate
+
+
+@intrinsic
+def set_rounding(_context: Any, mode: Any) -> Any:
+    """Round float operations of this thread as `ROUND_...` says; put `ROUND_NEAREST` back after.
+
+    LLVM assumes round-to-nearest wherever it looks: the arithmetic must stand in a function of its
+    own that calls `stay_apart`, on operands that are loaded there.
+    """
+
+    def generate(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        word = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [word])
+        function = builder.module.declare_intrinsic("llvm.set.rounding", (), kind)
+        builder.call(function, [builder.trunc(args[0], word)])
+        return context.get_dummy_value()
+
+    return numba.types.none(mode), generate
+
+
+@intrinsic
+def stay_apart(_context: Any) -> Any:
+    """Mark the function around this call as one that is never inlined."""
+
+    def generate(context: Any, builder: Any, _signature: Any, _args: Any) -> Any:
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return numba.types.none(), generate
+
+
+@intrinsic
 def fma(_context: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c rounded once, in float64 or float32; exact on every machine, fused or emulated."""
 
@@ -132,3 +194,17 @@ def convert(_context: Any, x: Any, y: Any) -> Any:
         return context.cast(builder, args[0], signature.args[0], signature.return_type)
 
     return y(x, y), generate
+
+
+@intrinsic
+def fma_half(_context: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c of float16 given and returned by their bits, as int16.
+
+    Rounded once where the machine has such an instruction, else in float32 and then to float16.
+    """
+
+    def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        halves = [builder.bitcast(x, ir.HalfType()) for x in args]
+        return builder.bitcast(builder.fma(*halves), ir.IntType(16))
+
+    return a(a, b, c), generate

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from . import reference
+from .kernels.chain_random import random_step_reference
 from .order import Chain, Exact, Fused, Integer, Sequence, SplitK, Tree, TwoStage
 
 if TYPE_CHECKING:
@@ -22,12 +23,24 @@ class Row(NamedTuple):
     sb: list[float]
     seed: int
     stream: int
+    output: int
+    words: int
     word: int
 
     def at(self, k: Any, word: int = 0) -> "Row":
         """The products of those k, with words from `word` on."""
         a, b, sa, sb = ([x[n] for n in k] for x in self[:4])
-        return Row(a, b, sa, sb, self.seed, self.stream, self.word + word)
+        return self._replace(a=a, b=b, sa=sa, sb=sb, word=self.word + word)
+
+    def draw(self, k: int, bits: int) -> int:
+        """The random integer of step k of a chain."""
+        step = self.word + k
+        return random_step_reference(self.seed, self.stream, self.output, step, self.words, bits)
+
+    @property
+    def first_word(self) -> int:
+        """The Philox word of the first block of a fused order."""
+        return self.output * _whole_words(self.words) + self.word
 
 
 @dataclass(frozen=True)
@@ -46,10 +59,10 @@ class ReferenceUnit:
         depth = x.shape[-1]
         scales = (self._expanded(s, x.shape) for s in (a_scale, b_scale))
         flat = [v.reshape(-1, depth) for v in (x, y, *scales)]
-        stride, out = self._words(depth), []
+        words, out = self._words(depth), []
         for n, s in enumerate(start.reshape(-1).tolist()):
             p, q, sp, sq = (v[n].tolist() for v in flat)
-            out.append(self._one(Row(p, q, sp, sq, seed, stream, n * stride), s))
+            out.append(self._one(Row(p, q, sp, sq, seed, stream, n, words, 0), s))
         return np.array(out).reshape(start.shape)
 
     def matmul(
@@ -161,16 +174,17 @@ class ReferenceUnit:
     def _inner(self, row: Row, c: float) -> float:
         unit, order = self.unit, self.unit.order
         inputs = unit.a, unit.b
-        a, b, sa, sb, *place = row
+        a, b, sa, sb = row[:4]
         match order:
             case Fused():
+                place = row.seed, row.stream, row.first_word
                 return reference.fused(a, b, c, order, inputs, (sa, sb), *place)
             case TwoStage():
                 return reference.two_stage(a, b, c, order, inputs)
             case Tree():
                 return reference.tree(a, b, c, order, inputs)
             case Chain():
-                return reference.chain(a, b, c, order, *place)
+                return reference.chain(a, b, c, order, row.draw)
             case Exact():
                 return reference.exact(a, b, c, order)
             case Integer():

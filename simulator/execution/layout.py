@@ -24,7 +24,7 @@ Scales = tuple[Matrix, Matrix]
 
 
 class Place(NamedTuple):
-    """Which random bits a part of a product takes: see `kernels.chain.matmul_stochastic`."""
+    """Which random bits a part of a product takes: see `kernels.chain_random`."""
 
     seed: int = 0
     stream: int = 0

@@ -19,7 +19,7 @@ def rounded(
     if abs(value) > Fraction(fmt.largest):
         stops = rounding in (Rounding.TOWARD_ZERO, Rounding.TO_ODD)
         stops = stops or rounding is (Rounding.UP if x < 0 else Rounding.DOWN)
-        return math.copysign(fmt.largest if stops else math.inf, x)
+        return math.copysign(fmt.largest if stops else math.inf, 1 if x > 0 else -1)
     return float(value) if value else math.copysign(0.0, x)
 
 

@@ -1,10 +1,10 @@
 """The exact twins of chains, exact sums, trees and integer sums."""
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
 from ...formats.format import ArithmeticFormat, FloatFormat, IntegerFormat
-from ...formats.random import random_word_reference
 from ...formats.reference import quantum, round_exact
 from ...formats.rounding import Rounding, Stochastic
 from ..order import Chain, Exact, Integer, Tree
@@ -30,19 +30,18 @@ def chain_step(
     return rounded(total, order.result, rounding, random)
 
 
-def chain(
-    a: Values, b: Values, c: float, order: Chain, seed: int, stream: int, first_word: int
-) -> float:
+def chain(a: Values, b: Values, c: float, order: Chain, draw: Callable[[int, int], int]) -> float:
     """`order.lanes` interleaved chains; lane 0 starts from c if it is the only one.
 
-    Several lanes start from +0 and are added in ascending order, then to c.
+    Several lanes start from +0 and are added in ascending order, then to c. `draw(k, bits)` is the
+    random integer of step k.
     """
     rounding = order.accumulate
     lanes = [c] if order.lanes == 1 else [0.0] * order.lanes
     for k, (x, y) in enumerate(zip(a, b, strict=True)):
         random = 0
         if isinstance(rounding, Stochastic):
-            random = random_word_reference(seed, stream, first_word + k) >> (32 - rounding.bits)
+            random = draw(k, rounding.bits)
         lane = k % order.lanes
         lanes[lane] = chain_step(lanes[lane], x, y, order, rounding, random)
     total = lanes[0]
