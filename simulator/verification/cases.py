@@ -65,13 +65,15 @@ def make_cases(unit: DotUnit, count: int, seed: int = 0, k: int | None = None) -
         k: the length; None is twice the unit's longest period (block, promotion, lanes, k order).
 
     Raises:
-        InputError: a count or length below 1.
+        InputError: a count or length below 1, or a seed below 0.
     """
     length = natural_length(unit) if k is None else k
     for name, value in (("cases", count), ("k", length)):
         if value < 1:
             raise InputError(f"{name} = {value} must be at least 1")
     addend: ArithmeticFormat = getattr(unit, "addend", unit.accumulator)
+    if seed < 0:
+        raise InputError(f"seed = {seed} must be at least 0")
     space = Space(unit.a, unit.b, addend, length)
     rng = np.random.default_rng([seed, length])
     with np.errstate(over="ignore"):  # a product beyond float64 is cut to the largest value

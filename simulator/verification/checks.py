@@ -36,6 +36,7 @@ class Check:
         against: the file, or the instruction and the machine.
         k: products in each output.
         missing: why nothing was compared; None if something was.
+        unknown: nothing was compared because no such check exists, on whatever machine.
         note: what the reader must know to judge the result; "" if nothing.
     """
 
@@ -45,13 +46,14 @@ class Check:
     comparison: Comparison = NOTHING
     first: Difference | None = None
     missing: str | None = None
+    unknown: bool = False
     note: str = ""
 
     @property
     def status(self) -> str:
-        """`missing`, `different` or `equal`."""
+        """`missing`, `unknown`, `different` or `equal`."""
         if self.missing is not None:
-            return "missing"
+            return "unknown" if self.unknown else "missing"
         return "different" if self.comparison.differ else "equal"
 
     def facts(self) -> dict[str, Any]:
@@ -74,10 +76,14 @@ class Check:
 
 
 def exit_code(checks: Sequence[Check]) -> int:
-    """1 if an output differs, else 3 if something was not there to compare with, else 0."""
-    if any(check.status == "different" for check in checks):
+    """1 if an output differs, else 3 if something was not there to compare with, else 0.
+
+    Units that no check exists for make no 3 of a 0, unless nothing else was compared.
+    """
+    found = {check.status for check in checks}
+    if "different" in found:
         return DIFFERENT
-    return NOT_HERE if not checks or any(c.status == "missing" for c in checks) else SAME
+    return SAME if found <= {"equal", "unknown"} and "equal" in found else NOT_HERE
 
 
 def difference(

@@ -67,7 +67,7 @@ def find_units(chip: Chip, text: str) -> list[Chosen]:
         Chosen(u.chip, u.number, u.row, head if head in u.row.instructions else u.instruction,
                u.a, u.b)
         for u in units
-        if head in ("", str(u.number), *u.row.instructions)
+        if head in ("", str(u.number), u.instruction, *u.row.instructions)
         and (not names or [u.a, u.b, u.row.output][: len(names)] == names)
     ]  # fmt: skip
     if not found:
