@@ -238,7 +238,7 @@ def verify(
 @cli.command()
 @click.argument("chip")
 @click.argument("unit")
-@click.option("--cases", type=int, default=4000, show_default=True, help="Dot products.")
+@click.option("--cases", type=int, default=5000, show_default=True, help="Dot products.")
 @click.option("--out", type=Path, required=True, help="The file to write.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Selects random operands.")
 @click.option("--k", type=int, help="Products in each.  [default: twice the unit's period]")

@@ -4,7 +4,7 @@ import numpy as np
 
 from ...formats.format import IntegerFormat
 from .patterns import extremes
-from .space import RANDOM, Drawn, Rng, Space, Values, Whole, between, exponent_range, on_grid
+from .space import FULL, RANDOM, Drawn, Rng, Space, Values, Whole, between, exponent_range, on_grid
 from .space import signs, windows
 
 
@@ -27,6 +27,28 @@ def boundaries(space: Space, rng: Rng, n: int) -> Drawn:
     x, y = space.products(rng, last + bits, sign, RANDOM)
     row, place = np.arange(n)[inside], at[inside, -1]
     a[row, place], b[row, place], c[inside] = x[inside], y[inside], 0.0
+    return Drawn(a, b, c)
+
+
+def ties(space: Space, rng: Rng, n: int) -> Drawn:
+    """C plus half of its last bit and one unit g more or less, g swept: the least guard bit.
+
+    In one half C is all ones, and the sum lies half a bit into the next binade, where the last
+    bit is worth twice as much: units that cut again after their sum show it there.
+    """
+    if isinstance(space.c, IntegerFormat):
+        return extremes(space, rng, n)
+    low_c, high_c = exponent_range(space.c)
+    bits = space.c.fraction_bits
+    last = between(rng, max(low_c, space.low), min(high_c - bits - 1, space.high), n)
+    a, b, c = space.nothing(n)
+    at, sign = windows(rng, n, space.k), signs(rng, n)
+    deep = 1 + np.arange(n) % np.clip(last - space.low, 1, 32)
+    full = np.arange(n) // 2 % 2 == 0
+    half = np.where(full, 2 << deep, np.where(rng.random(n) < 0.5, 1, 3) << (deep - 1))
+    toward = np.where(full | (rng.random(n) < 0.7), sign, -sign)
+    write_rest(space, rng, (a, b), at, (half + signs(rng, n).astype(np.int64), last - deep), toward)
+    c[:] = space.addends(rng, last + bits, sign, np.where(full, FULL, RANDOM))
     return Drawn(a, b, c)
 
 

@@ -9,17 +9,20 @@ import numpy as np
 from ...formats import InputError
 from ...formats.format import ArithmeticFormat
 from ..dot_unit import DotUnit
-from .boundaries import boundaries, vanishing
+from .boundaries import boundaries, ties, vanishing
 from .codes import Codes, to_codes, to_values
-from .patterns import alignment, overflowing, specials, swallowing, tree, underflowing
+from .patterns import alignment, apart, overflowing, specials, swallowing, tree, underflowing
 from .patterns import zeros
 from .scales import NAMES, draw_scales, scale_of, scaled_addends
-from .space import NONE, Drawn, Pattern, Rng, Space, Values, between, signs
+from .space import NONE, Drawn, Pattern, Rng, Space, Values, between, exponent_range, signs
 
 CORNERS: tuple[Pattern, ...] = (
-    zeros, specials, alignment, tree, boundaries, swallowing, vanishing, overflowing,
-    underflowing, vanishing,
+    zeros, specials, alignment, tree, boundaries, ties, apart, swallowing, vanishing,
+    overflowing, underflowing,
 )  # fmt: skip
+#: Drawn besides, where products are finer than the accumulator's smallest value, or are not.
+BELOW: tuple[Pattern, ...] = (vanishing, vanishing, vanishing)
+ABOVE: tuple[Pattern, ...] = (alignment, boundaries, ties)
 #: The share of the corners; the rest is random.
 CORNER_SHARE = 0.7
 
@@ -90,7 +93,8 @@ def make_cases(unit: DotUnit, count: int, seed: int = 0, k: int | None = None) -
 def draw(space: Space, rng: Rng, count: int) -> Drawn:
     """The corners in turn, then the random numbers."""
     corners = math.ceil(CORNER_SHARE * count)
-    sets = [pattern(space, rng, -(-corners // len(CORNERS))) for pattern in CORNERS]
+    patterns = CORNERS + (BELOW if space.low < exponent_range(space.c)[0] else ABOVE)
+    sets = [pattern(space, rng, -(-corners // len(patterns))) for pattern in patterns]
     shuffled = [
         np.stack([drawn[i] for drawn in sets], 1).reshape(-1, *sets[0][i].shape[1:])[:corners]
         for i in range(3)

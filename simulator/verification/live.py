@@ -17,7 +17,7 @@ from .x86_instructions import Instruction
 #: Outputs of a unit that are compared unless the user says otherwise.
 OUTPUTS = 2**20
 #: Cases of one run: 16 of them make 256 outputs.
-CASES = 2**13
+CASES = 2**14
 
 
 def check_live(

@@ -110,6 +110,19 @@ def alignment(space: Space, rng: Rng, n: int) -> Drawn:
     return Drawn(a, b, c)
 
 
+def apart(space: Space, rng: Rng, n: int) -> Drawn:
+    """A few products of one size, and C d bits below them, or above: d swept, both signs."""
+    low_c, high_c = exponent_range(space.c)
+    distance = np.arange(n) % DEPTH * np.where(rng.random(n) < 0.6, -1, 1)
+    unit = between(rng, space.low, space.high, n)
+    top = np.clip(unit + distance, low_c, high_c)
+    e = unit[:, None] - rng.integers(0, 3, (n, space.k))
+    used = np.argsort(positions(rng, n, space.k), axis=1) < rng.integers(1, 4, n)[:, None]
+    a, b = space.products(rng, np.where(used, np.maximum(e, space.low), NONE), signs(rng, e.shape),
+                          rng.choice([ONE, RANDOM, FULL], n)[:, None])  # fmt: skip
+    return Drawn(a, b, space.addends(rng, top, signs(rng, n), rng.choice([ONE, RANDOM, EDGE], n)))
+
+
 def cancel(
     space: Space, drawn: tuple[Values, Values, Values], at: Whole, x: Values, y: Values,
     both: np.ndarray,
