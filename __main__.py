@@ -188,9 +188,10 @@ def verify(
 
     Without --vectors: the instructions of this machine's processor (AVX512-BF16, VNNI, AMX, FMA)
     or GPU that CHIP (a name, or a TOML file) describes. With it: golden vectors as `tapeout
-    vectors` writes them (*.vectors of a folder), and .npz files of recorded outputs with arrays a (n, K), b (n, K), c (n)
-    and results, where uint32 stands for the bits of float32. Which .npz speaks of which unit
-    stands in a recordings.toml in the folder; the published ones (MATLAB-tensor-core) are known.
+    vectors` writes them (*.vectors in a folder), and .npz files of recorded outputs with arrays a
+    (n, K), b (n, K), c (n) and results, where uint32 stands for the bits of float32. Which .npz
+    speaks of which unit stands in a recordings.toml in the folder; the published ones
+    (MATLAB-tensor-core) are known.
 
     Any NaN equals any NaN unless --strict-nan. +0 and -0 differ, except in .npz files, where they
     are counted apart.

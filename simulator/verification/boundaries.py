@@ -4,8 +4,20 @@ import numpy as np
 
 from ...formats.format import IntegerFormat
 from .patterns import extremes
-from .space import FULL, RANDOM, Drawn, Rng, Space, Values, Whole, between, exponent_range, on_grid
-from .space import signs, windows
+from .space import (
+    FULL,
+    RANDOM,
+    Drawn,
+    Rng,
+    Space,
+    Values,
+    Whole,
+    between,
+    exponent_range,
+    on_grid,
+    signs,
+    windows,
+)
 
 
 def boundaries(space: Space, rng: Rng, n: int) -> Drawn:

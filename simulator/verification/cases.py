@@ -11,8 +11,7 @@ from ...formats.format import ArithmeticFormat
 from ..dot_unit import DotUnit
 from .boundaries import boundaries, ties, vanishing
 from .codes import Codes, to_codes, to_values
-from .patterns import alignment, apart, overflowing, specials, swallowing, tree, underflowing
-from .patterns import zeros
+from .patterns import alignment, apart, overflowing, specials, swallowing, tree, underflowing, zeros
 from .scales import NAMES, draw_scales, scale_of, scaled_addends
 from .space import NONE, Drawn, Pattern, Rng, Space, Values, between, exponent_range, signs
 
@@ -86,8 +85,8 @@ def make_cases(unit: DotUnit, count: int, seed: int = 0, k: int | None = None) -
         drawn = draw_scales(row, rng, count, length)
         c = scaled_addends(c, drawn, addend)
         scales = {name: to_codes(x, row.fmt) for name, x in zip(NAMES, drawn, strict=True)}
-    codes = (to_codes(x, fmt) for x, fmt in ((a, unit.a), (b, unit.b), (c, unit.output)))
-    return Cases((unit.a, unit.b, unit.output), *codes, scales)
+    x, y, z = (to_codes(v, fmt) for v, fmt in ((a, unit.a), (b, unit.b), (c, unit.output)))
+    return Cases((unit.a, unit.b, unit.output), x, y, z, scales)
 
 
 def draw(space: Space, rng: Rng, count: int) -> Drawn:

@@ -37,9 +37,9 @@ def is_nan(codes: Codes, fmt: ArithmeticFormat) -> NDArray[np.bool_]:
     """Which codes are NaN."""
     if isinstance(fmt, IntegerFormat) or not fmt.grid.has_nan:
         return np.zeros(codes.shape, bool)
-    return np.isnan(to_values(codes, fmt))
+    return np.asarray(np.isnan(to_values(codes, fmt)))
 
 
 def is_zero(codes: Codes, fmt: ArithmeticFormat) -> NDArray[np.bool_]:
     """Which codes are +0 or -0."""
-    return np.asarray(to_values(codes, fmt) == 0)
+    return np.asarray(to_values(codes, fmt) == 0, bool)

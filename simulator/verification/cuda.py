@@ -53,7 +53,7 @@ Tensor = torch.Tensor
 
 def wide(a: Tensor, b: Tensor) -> Tensor:
     """float16 or bfloat16, float32 result."""
-    out: Tensor = torch.mm(a, b, out_dtype=torch.float32)  # type: ignore[call-overload]
+    out: Tensor = torch.mm(a, b, out_dtype=torch.float32)
     return out
 
 

@@ -145,9 +145,7 @@ def _number(path: Path, header: dict[str, str], key: str) -> int:
     return int(header[key])
 
 
-def _parsed(
-    path: Path, header: dict[str, str], body: list[str], first: int
-) -> tuple[Cases, Codes]:
+def _parsed(path: Path, header: dict[str, str], body: list[str], first: int) -> tuple[Cases, Codes]:
     """The words of the body as codes, each checked against its format's width."""
     a, b, c = (arithmetic_format(header[key], f"{path}, {key}") for key in ("a", "b", "output"))
     k, block = _number(path, header, "k"), _number(path, header, "scale_block")

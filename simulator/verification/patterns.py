@@ -7,8 +7,23 @@ the alignment width, the block, the lanes and the rounding of whatever unit is b
 import numpy as np
 
 from ...formats.format import FloatFormat
-from .space import EDGE, FULL, NONE, ONE, RANDOM, Drawn, Rng, Space, Values, Whole, between
-from .space import exponent_range, on_grid, positions, signs
+from .space import (
+    EDGE,
+    FULL,
+    NONE,
+    ONE,
+    RANDOM,
+    Drawn,
+    Rng,
+    Space,
+    Values,
+    Whole,
+    between,
+    exponent_range,
+    on_grid,
+    positions,
+    signs,
+)
 
 #: Bits below the largest term that are still looked at.
 DEPTH = 48
@@ -53,7 +68,7 @@ def landmarks(fmt: FloatFormat) -> Values:
 
 
 def specials(space: Space, rng: Rng, n: int) -> Drawn:
-    """Landmarks at one to three positions and in C: infinities that meet, Inf * 0, NaN, extremes."""
+    """Landmarks at one to three positions and in C: infinities that meet, Inf * 0, NaN."""
     if not all(isinstance(fmt, FloatFormat) for fmt in (space.a, space.b, space.c)):
         return extremes(space, rng, n)
     a, b, c = ordinary(space, rng, n)

@@ -58,9 +58,7 @@ def draw_scales(row: ScaleRow, rng: Rng, n: int, k: int) -> tuple[Values, Values
     return scales[0], scales[1]
 
 
-def scaled_addends(
-    c: Values, scales: tuple[Values, Values], fmt: ArithmeticFormat
-) -> Values:
+def scaled_addends(c: Values, scales: tuple[Values, Values], fmt: ArithmeticFormat) -> Values:
     """C moved by the scales of the first group, where they are powers of two within its range."""
     factor = scales[0][:, 0] * scales[1][:, 0]
     exponent = np.frexp(np.where(np.isfinite(factor) & (factor > 0), factor, 1.0))[1] - 1

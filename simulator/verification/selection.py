@@ -98,6 +98,4 @@ def find_unit(chip: Chip, text: str) -> Chosen:
 
 def offered(units: list[Chosen]) -> str:
     """The units as they can be asked for, with their numbers."""
-    return ", ".join(
-        f"{u.number}:{u.a},{u.b},{u.row.output} ({u.instruction})" for u in units
-    )
+    return ", ".join(f"{u.number}:{u.a},{u.b},{u.row.output} ({u.instruction})" for u in units)

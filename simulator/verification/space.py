@@ -116,9 +116,7 @@ class Space:
         a = np.where(nothing & (which != 1), 0.0 * np.where(signs < 0, -1.0, 1.0), a)
         return a, np.where(nothing & (which != 0), 0.0, b)
 
-    def _signed(
-        self, a: Values, b: Values, on_a: Values, on_b: Values
-    ) -> tuple[Values, Values]:
+    def _signed(self, a: Values, b: Values, on_a: Values, on_b: Values) -> tuple[Values, Values]:
         """Signs on operands that have one; one without gives its own to the other."""
         if self.a.grid.lowest >= 0:
             on_a, on_b = np.ones_like(on_a), on_a * on_b
@@ -137,12 +135,12 @@ class Space:
 
 def signs(rng: Rng, shape: Any) -> Values:
     """+1 or -1, evenly."""
-    return 1.0 - 2.0 * rng.integers(0, 2, shape)
+    return np.asarray(1.0 - 2.0 * rng.integers(0, 2, shape))
 
 
 def between(rng: Rng, low: Any, high: Any, shape: Any) -> Whole:
     """Integers from low to high, both included; low where the range is empty."""
-    return rng.integers(low, np.maximum(low, high) + 1, shape)
+    return np.asarray(rng.integers(low, np.maximum(low, high) + 1, shape))
 
 
 def positions(rng: Rng, n: int, k: int) -> Whole:

@@ -28,11 +28,10 @@ def processor() -> tuple[str, frozenset[str]]:
         text = CPUINFO.read_text()
     except OSError:
         return "this processor", frozenset()
-    facts = dict(
-        (part.strip() for part in line.split(":", 1))
-        for line in text.split("\n\n")[0].splitlines()
-        if ":" in line
-    )
+    facts: dict[str, str] = {}
+    for line in text.split("\n\n")[0].splitlines():
+        key, _, value = line.partition(":")
+        facts[key.strip()] = value.strip()
     return facts.get("model name", "this processor"), frozenset(facts.get("flags", "").split())
 
 
@@ -85,8 +84,8 @@ def outputs(row: Instruction, batch: Batch) -> Codes:
         arrays = {"a": a, "b": b, "c": c, "tiles": tiles}
         for key, array in arrays.items():
             np.save(folder / f"{key}.npy", np.ascontiguousarray(array))
-        request = {"tiles": row.tile, "groups": len(c), "steps": steps}
-        request["code"] = intermediate_code(row)
+        code = intermediate_code(row)
+        request = {"tiles": row.tile, "groups": len(c), "steps": steps, "code": code}
         (folder / "request.json").write_text(json.dumps(request))
         reason = _call(folder)
         if reason:
@@ -138,7 +137,7 @@ def tile_layout(
     """A as tiles of 16 rows, B as tiles whose rows hold `per_lane` successive k of each column.
 
     A (T, steps, 16, row), B (T, steps, 16, 16, per_lane), C (T, 16, 16). A length below one
-    instruction leaves the rest of each A row, and the last rows of B, unused (`tile_configuration`).
+    instruction leaves the rest of each A row and the last rows of B unused (`tile_configuration`).
     """
     count, steps, inside = len(batch.c), _steps(row, batch.k), min(batch.k, row.products)
     each, width = row.per_lane, UNSIGNED[get_format(row.a).bits]
