@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -151,21 +151,24 @@ def test_file_of_another_chip_or_unit_is_refused(tapeout: Command, tmp_path: Pat
 
 
 def test_own_recordings_are_read_by_their_own_table(tapeout: Command, tmp_path: Path) -> None:
+    def save(these: dict[str, Any]) -> None:
+        np.savez(tmp_path / "mine.npz", **these)
+
     unit = load_chip("nvidia-v100").matrix_unit("float16", "float16", "float32")
     rng = np.random.default_rng(0)
     a, b = (rng.integers(-8, 9, (50, 4)).astype(np.float32) / 8 for _ in range(2))
     c = rng.integers(-8, 9, 50).astype(np.float32)
     arrays = {"a": a.view(np.uint32), "b": b, "c": c, "d": unit.dot(a, b, c)}
-    np.savez(tmp_path / "mine.npz", **arrays)
+    save(arrays)
     (tmp_path / "recordings.toml").write_text(
         '[[recordings]]\nfile = "mine.npz"\nchips = ["nvidia-v100"]\na = "float16"\nb = "fp16"\n'
         'source = "here"\noutputs = [{ array = "d", output = "float32" }]\n'
     )
     assert tapeout("verify", "nvidia-v100", "--vectors", tmp_path).code == 0
-    np.savez(tmp_path / "mine.npz", **(arrays | {"d": -arrays["d"]}))
+    save(arrays | {"d": -arrays["d"]})
     ended = tapeout("verify", "nvidia-v100", "--vectors", tmp_path / "mine.npz")
     assert ended.code == 1 and "DIFFERENT" in ended.out
-    np.savez(tmp_path / "mine.npz", **(arrays | {"a": a + 1e-6}))
+    save(arrays | {"a": a + 1e-6})
     assert "not a value of float16" in tapeout("verify", "nvidia-v100", "--vectors", tmp_path).err
     (tmp_path / "mine.npz").write_bytes(b"PK\x03\x04 broken")
     assert "cannot be read as .npz" in tapeout("verify", "nvidia-v100", "--vectors", tmp_path).err

@@ -74,7 +74,7 @@ def scaled(fast: bool) -> Callable[[Tensor, Tensor], Tensor]:
 
     def call(a: Tensor, b: Tensor) -> Tensor:
         one = torch.ones((), device=a.device)
-        out: Tensor = torch._scaled_mm(
+        out: Tensor = torch.ops.aten._scaled_mm(
             a, b.t().contiguous().t(), scale_a=one, scale_b=one, out_dtype=torch.float32,
             use_fast_accum=fast,
         )  # fmt: skip
@@ -115,7 +115,7 @@ CALLS = (
     Call("torch.mm, allow_fp16_accumulation", ("float16",), ("float16",), "float16", narrow),
     Call("torch._scaled_mm, use_fast_accum", _FP8, _FP8, "float32", scaled(True)),
     Call("torch._scaled_mm, no fast accum", _FP8, _FP8, "float32", scaled(False), True),
-    Call("torch._int_mm", ("int8",), ("int8",), "int32", torch._int_mm),
+    Call("torch._int_mm", ("int8",), ("int8",), "int32", torch.ops.aten._int_mm),
 )
 
 

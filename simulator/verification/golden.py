@@ -162,7 +162,7 @@ def _parsed(path: Path, header: dict[str, str], body: list[str], first: int) -> 
     codes = codes.reshape(len(body), len(formats))
     ends = np.cumsum([count for _, count in columns])[:-1]
     x, y, *scales, addend, result = (np.ascontiguousarray(v) for v in np.split(codes, ends, 1))
-    named = dict(zip(NAMES, scales, strict=True)) if scales else {}
+    named: dict[str, Codes] = dict(zip(NAMES, scales, strict=True)) if scales else {}
     return Cases((a, b, c), x, y, addend[:, 0], named), result[:, 0]
 
 

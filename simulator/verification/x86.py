@@ -6,6 +6,7 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from .x86_instructions import INSTRUCTIONS, TILE_BYTES, TILE_ROWS, Instruction, 
 
 CPUINFO = Path("/proc/cpuinfo")
 WORKER = Path(__file__).with_name("x86_worker.py")
-UNSIGNED = {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
+UNSIGNED: dict[int, Any] = {8: np.uint8, 16: np.uint16, 32: np.uint32, 64: np.uint64}
 
 
 @cache
@@ -141,9 +142,9 @@ def tile_layout(
     """
     count, steps, inside = len(batch.c), _steps(row, batch.k), min(batch.k, row.products)
     each, width = row.per_lane, UNSIGNED[get_format(row.a).bits]
-    a = np.zeros((count, steps, TILE_ROWS, row.products), width)
+    a: NDArray[Any] = np.zeros((count, steps, TILE_ROWS, row.products), width)
     a[..., :inside] = batch.a.reshape(count, TILE_ROWS, steps, inside).transpose(0, 2, 1, 3)
-    b = np.zeros((count, steps, TILE_ROWS, TILE_ROWS, each), width)
+    b: NDArray[Any] = np.zeros((count, steps, TILE_ROWS, TILE_ROWS, each), width)
     b[:, :, : inside // each] = batch.b.reshape(
         count, steps, inside // each, each, TILE_ROWS
     ).transpose(0, 1, 2, 4, 3)
