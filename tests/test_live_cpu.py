@@ -1,85 +1,158 @@
-"""The processor under the tests as an oracle: its own AVX512-BF16 against the unit vdpbf16ps.
+"""The processor under the tests as an oracle: each x86 instruction it has, against its unit."""
 
-The instruction is emitted through llvmlite, which numba brings: no compiler is needed.
-"""
-
-import ctypes
-
-import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from tapeout.simulator import load_chip
+from tapeout.formats.format import IntegerFormat
+from tapeout.simulator import Chain, DotUnit, Integer, list_chips, load_chip
+from tapeout.simulator.units import arithmetic_format
+from tapeout.simulator.verification import Policy, compare, make_cases, x86
+from tapeout.simulator.verification.batch import Batch, make_batch, multiply
+from tapeout.simulator.verification.x86_instructions import (
+    INSTRUCTIONS,
+    Instruction,
+    machine_code,
+)
 
-IR = """
-declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float>, <32 x bfloat>, <32 x bfloat>)
-define void @dot(ptr %a, ptr %b, ptr %c, ptr %d, i64 %n) "target-features"="+avx512bf16,+avx512f" {
-entry:
-  br label %loop
-loop:
-  %i = phi i64 [0, %entry], [%next, %loop]
-  %j = shl i64 %i, 1
-  %pa = getelementptr i16, ptr %a, i64 %j
-  %pb = getelementptr i16, ptr %b, i64 %j
-  %pc = getelementptr float, ptr %c, i64 %i
-  %pd = getelementptr float, ptr %d, i64 %i
-  %va = load <32 x bfloat>, ptr %pa, align 2
-  %vb = load <32 x bfloat>, ptr %pb, align 2
-  %vc = load <16 x float>, ptr %pc, align 4
-  %r = call <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float> %vc, <32 x bfloat> %va,
-                                                           <32 x bfloat> %vb)
-  store <16 x float> %r, ptr %pd, align 4
-  %next = add i64 %i, 16
-  %more = icmp ult i64 %next, %n
-  br i1 %more, label %loop, label %end
-end:
-  ret void
-}
-"""
-LANES = 160_000
+MILLION = 2**20
+IDS = [f"{row.form} {row.name} {row.a} {row.b}" for row in INSTRUCTIONS]
+TILES = [row for row in INSTRUCTIONS if row.tile]
 
 
-def has_instruction() -> bool:
-    return bool(llvm.get_host_cpu_features().get("avx512bf16", False))
+def unit_of(row: Instruction) -> DotUnit:
+    """The unit of a library chip, or, where no chip has it, what the manual says."""
+    for name in list_chips():
+        for unit in load_chip(name).matrix_units:
+            if row.name in unit.instructions and row.a in unit.a and row.b in unit.b:
+                return unit.unit(row.a, row.b, name)
+    a, b, output = (arithmetic_format(name) for name in (row.a, row.b, row.output))
+    if isinstance(a, IntegerFormat):
+        overflow = "saturate" if row.name.endswith("ds") else "wrap"
+        order = {"order": "integer", "overflow": overflow, "block": 4}
+        return DotUnit(a, b, output, Integer.model_validate(order))
+    step = {"order": "chain", "accumulator": row.output}
+    if row.name != "tdpfp16ps":
+        return DotUnit(a, b, output, Chain.model_validate(step))
+    tile = Chain.model_validate(step | {"lanes": 2, "flush": True})
+    promotion = Chain.model_validate(step | {"flush": True})
+    return DotUnit(a, b, output, tile, 32, promotion)
 
 
-def compile_instruction() -> tuple[object, "ctypes._FuncPointer"]:
-    """The machine code, and the engine that must outlive it."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    target = llvm.Target.from_default_triple().create_target_machine()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(IR), target)
-    engine.finalize_object()
-    kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, ctypes.c_long)
-    return engine, kind(engine.get_function_address("dot"))
+def differing(row: Instruction, outputs: int, seed: int) -> tuple[int, int]:
+    """Outputs compared with the silicon, and those that differ, the sign of zero included."""
+    unit, compared, differ = unit_of(row), 0, 0
+    lengths = x86.lengths(row)
+    for k in lengths:
+        for turn in range(-(-outputs // (len(lengths) * MILLION // 4))):
+            size = min(MILLION // 4, outputs // len(lengths) + 256) // 16
+            batch = make_batch(make_cases(unit, size, seed + turn, k))
+            found = compare(x86.outputs(row, batch), multiply(unit, batch), unit.output, Policy())
+            compared, differ = compared + found.compared, differ + found.differ
+    return compared, differ
 
 
-def operands(case: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Codes of bfloat16 pairs (2 a lane) and float32 addends: alike, at the flush, or any bits."""
-    if case == "any bits":
-        codes = rng.integers(0, 2**16, (2, 2 * LANES), dtype=np.uint16)
-        return codes[0], codes[1], rng.integers(0, 2**32, LANES, dtype=np.uint32).view(np.float32)
-    low, high, addend = (-66, -60, -127) if case == "at the flush" else (-2, 3, 0)
-    x = rng.standard_normal((2, 2 * LANES)) * 2.0 ** rng.integers(low, high, (2, 2 * LANES))
-    codes = (x.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    c = rng.standard_normal(LANES) * 2.0 ** (addend + rng.integers(-3, 4, LANES))
-    return codes[0], codes[1], c.astype(np.float32)
+@pytest.mark.parametrize("row", INSTRUCTIONS, ids=IDS)
+def test_unit_equals_the_processor(row: Instruction) -> None:
+    if reason := x86.missing(row):
+        pytest.skip(reason)
+    outputs = MILLION if row.tile or row.a == "bfloat16" else MILLION // 16
+    compared, differ = differing(row, outputs, 16)
+    assert compared >= outputs and differ == 0
 
 
-@pytest.mark.skipif(not has_instruction(), reason="this processor has no AVX512-BF16")
-@pytest.mark.parametrize("case", ["alike", "at the flush", "any bits"])
-def test_unit_equals_the_processor(case: str) -> None:
-    engine, dot = compile_instruction()
-    unit = load_chip("intel-sapphire-rapids").matrix_unit(
-        "bfloat16", "bfloat16", instruction="vdpbf16ps"
-    )
-    rng = np.random.default_rng(16)
-    for _ in range(3):
-        a, b, c = operands(case, rng)
-        silicon = np.empty(LANES, np.float32)
-        dot(*(x.ctypes.data for x in (a, b, c, silicon)), LANES)
-        x, y = ((v.astype(np.uint32) << 16).view(np.float32).reshape(LANES, 2) for v in (a, b))
-        ours = unit.dot(x, y, c, check=False)
-        same = (ours == silicon) & (np.signbit(ours) == np.signbit(silicon))
-        assert int((~(same | (np.isnan(ours) & np.isnan(silicon)))).sum()) == 0
-    assert engine is not None
+@pytest.mark.slow
+@pytest.mark.parametrize("row", INSTRUCTIONS, ids=IDS)
+def test_unit_equals_the_processor_in_millions(row: Instruction) -> None:
+    if reason := x86.missing(row):
+        pytest.skip(reason)
+    outputs = 3 * MILLION if "VNNI" in row.form else 2 * MILLION
+    compared, differ = differing(row, outputs, 1600)
+    assert compared >= outputs and differ == 0
+
+
+@pytest.mark.parametrize("row", [r for r in INSTRUCTIONS if r.name in ("vdpbf16ps", "vpdpbusds")])
+def test_wrong_unit_differs_from_the_processor(row: Instruction) -> None:
+    if reason := x86.missing(row):
+        pytest.skip(reason)
+    unit = unit_of(row)
+    changed = {"flush": False} if row.a == "bfloat16" else {"overflow": "wrap"}
+    order = type(unit.order).model_validate(unit.order.model_dump() | changed)
+    wrong = DotUnit(unit.a, unit.b, unit.output, order, k_order=unit.k_order)
+    batch = make_batch(make_cases(unit, 1024, 0, 4))
+    assert compare(x86.outputs(row, batch), multiply(wrong, batch), unit.output).differ > 0
+
+
+# SDM, opcodes of TDPxx tmm0, tmm1, tmm2: VEX.128.pp.0F38.W0, ~tmm2 in vvvv, ModRM C1.
+ENCODING = {
+    "tdpbf16ps": "c4e26a5cc1", "tdpfp16ps": "c4e26b5cc1", "tdpbssd": "c4e26b5ec1",
+    "tdpbsud": "c4e26a5ec1", "tdpbusd": "c4e2695ec1", "tdpbuud": "c4e2685ec1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", TILES, ids=[r.name for r in TILES])
+def test_tile_code_is_the_instructions_of_the_manual(row: Instruction) -> None:
+    assembly, code = machine_code(row)
+    told = [line.split()[0] for line in assembly.splitlines() if line.startswith("\t")]
+    tiled = [word for word in told if word.startswith(("tile", "tdp", "ldtile"))]
+    assert tiled == ["ldtilecfg", *["tileloadd"] * 3, row.name, "tilestored", "tilerelease"]
+    assert f"{row.name}\t%tmm2, %tmm1, %tmm0" in assembly
+    assert ENCODING[row.name] in code.hex()
+
+
+@pytest.mark.parametrize("row", INSTRUCTIONS, ids=IDS)
+def test_code_of_every_instruction_is_emitted_on_any_machine(row: Instruction) -> None:
+    assembly, code = machine_code(row)
+    assert len(code) > 100 and row.name.split()[0] in assembly
+
+
+def tile_by_the_manual(row: Instruction, batch: Batch) -> np.ndarray:
+    """D by the pseudo-code of TDPBSSD (SDM), out of the very bytes that the instruction reads."""
+    a, b, c, steps = x86.tile_layout(row, batch)
+    config = x86.tile_configuration(row, min(batch.k, row.products)).tobytes()
+    bytes_of = [int.from_bytes(config[16 + 2 * t : 18 + 2 * t], "little") for t in range(3)]
+    rows_of = list(config[48:51])
+    assert config[0] == 1 and not any(config[1:16] + config[22:48] + config[51:])
+    assert (rows_of[0], bytes_of[0]) == (rows_of[1], bytes_of[2]) == (16, 64)
+    assert bytes_of[1] == 4 * rows_of[2]
+    kinds = [np.int8 if name == "int8" else np.uint8 for name in (row.a, row.b)]
+    d = c.astype(np.int64)
+    for t in range(len(d)):
+        for s in range(steps):
+            rows_a, rows_b = (
+                np.frombuffer(x[t, s].tobytes(), kind).reshape(16, 64).astype(np.int64)
+                for x, kind in ((a, kinds[0]), (b, kinds[1]))
+            )
+            for k in range(bytes_of[1] // 4):
+                for i in range(4):
+                    d[t] += np.outer(rows_a[:, 4 * k + i], rows_b[k].reshape(16, 4)[:, i])
+    return d.astype(np.uint64) & np.uint64(2**32 - 1)
+
+
+@pytest.mark.parametrize("k", [4, 32, 64, 128])
+@pytest.mark.parametrize("name", ["tdpbssd", "tdpbsud", "tdpbusd", "tdpbuud"])
+def test_bytes_of_a_tile_are_laid_out_as_the_manual_reads_them(name: str, k: int) -> None:
+    row = next(r for r in INSTRUCTIONS if r.name == name)
+    unit = unit_of(row)
+    batch = make_batch(make_cases(unit, 48, k, k))
+    assert np.array_equal(tile_by_the_manual(row, batch), multiply(unit, batch))
+
+
+def test_worker_that_dies_is_a_reason_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = INSTRUCTIONS[0]
+    batch = make_batch(make_cases(unit_of(row), 16, 0, 2))
+    dies = "define void @run(ptr %a, ptr %b, ptr %c, ptr %d, ptr %t, i64 %g, i64 %s) {\n"
+    dies += '  call void asm sideeffect "ud2", ""()\n  ret void\n}'
+    monkeypatch.setattr(x86, "intermediate_code", lambda _: dies)
+    with pytest.raises(RuntimeError, match="ended by signal 4"):
+        x86.outputs(row, batch)
+    monkeypatch.setattr(x86, "intermediate_code", lambda _: "nonsense")
+    with pytest.raises(RuntimeError, match="vdpbf16ps"):
+        x86.outputs(row, batch)
+
+
+def test_machine_without_the_instruction_says_which_flag_it_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(x86, "processor", lambda: ("Toy CPU", frozenset({"avx512f"})))
+    assert "Toy CPU has no AVX512-BF16 (avx512_bf16" in str(x86.missing(INSTRUCTIONS[0]))
+    assert "amx_tile, amx_bf16" in str(x86.missing(TILES[0]))

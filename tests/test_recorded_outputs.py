@@ -1,4 +1,4 @@
-"""Matrix units against recorded outputs of real tensor cores.
+"""Matrix units against recorded outputs of real tensor cores, kernel and exact reference.
 
 The recordings (Khattak & Mikaitis, MATLAB-tensor-core) are not part of this repository; without
 the folder these tests skip. The sign of zero and NaN payloads are not settled by them.
@@ -6,61 +6,72 @@ the folder these tests skip. The sign of zero and NaN payloads are not settled b
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tapeout.formats import quantize
-from tapeout.simulator import load_chip
+from tapeout.formats import InputError
+from tapeout.simulator import list_chips, load_chip
+from tapeout.simulator.tables import read_toml
+from tapeout.simulator.verification import (
+    Policy,
+    check_files,
+    compare,
+    recorded,
+    simulate,
+    simulate_exactly,
+)
 
 VECTORS = Path(__file__).parent.parent.parent / "shared" / "vectors"
-CHIPS = {"v100": "nvidia-v100", "a100": "nvidia-a100", "ada": "nvidia-l40s", "h100": "nvidia-h100"}
-FORMATS = {
-    "fp16": "float16",
-    "bf16": "bfloat16",
-    "tf32": "tfloat32",
-    "e4m3": "e4m3",
-    "e5m2": "e5m2",
-}
-INPUTS = {
-    "v100": ["fp16"],
-    "a100": ["fp16", "bf16", "tf32"],
-    "ada": ["fp16", "bf16", "tf32", "e4m3", "e5m2"],
-    "h100": ["fp16", "bf16", "tf32", "e4m3", "e5m2"],
-}
-CASES = [
-    (chip, kind, output)
-    for chip, kinds in INPUTS.items()
-    for kind in kinds
-    for output in ("float32", "float16")
-    if output == "float32" or kind in ("fp16", "e4m3", "e5m2")
-]
+TABLE = read_toml(Path(recorded.__file__).with_name("recordings.toml"))["recordings"]
+FILES = [(chip, row["file"]) for row in TABLE for chip in row["chips"]]
+LOOSE = Policy(signed_zero=False)
 needs_vectors = pytest.mark.skipif(
     not VECTORS.is_dir(), reason="recorded tensor core outputs are not on this machine"
 )
 
 
 @needs_vectors
-@pytest.mark.parametrize(("chip", "kind", "output"), CASES)
-def test_unit_equals_recorded_outputs(chip: str, kind: str, output: str) -> None:
-    with np.load(VECTORS / f"{chip}_{kind}.npz") as file:
-        a, b, c = (file[name].view(np.float32) for name in "abc")
-        recorded = file["d_fp32" if output == "float32" else "d_fp16"].view(np.float32)
-    instruction = None
-    if chip == "h100" and kind in ("e4m3", "e5m2"):
-        # The float32 outputs were recorded by wgmma with C = 0, the float16 ones by mma.sync.
-        instruction = "wgmma" if output == "float32" else "mma.sync"
-        c = np.zeros_like(c) if output == "float32" else c
-    unit = load_chip(CHIPS[chip]).matrix_unit(FORMATS[kind], FORMATS[kind], output, instruction)
-    if output == "float16":
-        c = quantize(c, "float16", overflow="infinity")
-    check = bool(np.isin(quantize(c, unit.accumulator, overflow="infinity"), c).all())
-    kernel = unit.dot(a, b, c, check=check)
-    reference = unit.reference.dot(a, b, c).astype(np.float32)
-    assert len(recorded) == 5000
-    assert differing(kernel, recorded) == 0
-    assert differing(reference, recorded) == 0
+@pytest.mark.parametrize(("chip", "file"), FILES)
+def test_unit_equals_recorded_outputs(chip: str, file: str) -> None:
+    for recording in recorded.read_recordings(load_chip(chip), VECTORS / file):
+        unit = recording.chosen.unit
+        got = simulate(unit, recording.cases)
+        result = compare(recording.results, got, unit.output, LOOSE)
+        assert (result.compared, result.differ) == (5000, 0), recording.label
+        assert exact_differ(recording, slice(0, 500)) == 0, recording.label
 
 
-def differing(x: np.ndarray, y: np.ndarray) -> int:
-    """How many values differ, +0 and -0 being the same, and one NaN as good as another."""
-    return int((~((x == y) | (np.isnan(x) & np.isnan(y)))).sum())
+@needs_vectors
+@pytest.mark.slow
+@pytest.mark.parametrize(("chip", "file"), FILES)
+def test_exact_reference_equals_all_recorded_outputs(chip: str, file: str) -> None:
+    for recording in recorded.read_recordings(load_chip(chip), VECTORS / file):
+        assert exact_differ(recording, slice(None)) == 0, recording.label
+
+
+def exact_differ(recording: recorded.Recording, which: slice) -> int:
+    """How many outputs of the exact twin differ, the sign of zero aside."""
+    unit = recording.chosen.unit
+    got = simulate_exactly(unit, recording.cases.take(which))
+    return compare(recording.results[which], got, unit.output, LOOSE).differ
+
+
+@needs_vectors
+def test_every_file_of_the_folder_speaks_of_a_chip_of_the_library() -> None:
+    assert {row["file"] for row in TABLE} == {path.name for path in VECTORS.glob("*.npz")}
+    assert {chip for chip, _ in FILES} <= set(list_chips())
+    found = {chip: check_files(load_chip(chip), VECTORS, None, Policy(), ignore)
+             for chip in sorted({chip for chip, _ in FILES})}  # fmt: skip
+    sets = sum(len(row["outputs"]) for row in TABLE)
+    assert sum(map(len, found.values())) == sets == 22
+    assert all(check.status == "equal" for checks in found.values() for check in checks)
+
+
+@needs_vectors
+def test_chip_without_recordings_is_told_so() -> None:
+    with pytest.raises(InputError, match="none of generic-int4"):
+        check_files(load_chip("generic-int4"), VECTORS, None, Policy(), ignore)
+
+
+def ignore(done: int, total: int) -> None:
+    """A progress bar for nobody."""
+    assert 0 <= done <= total
