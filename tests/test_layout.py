@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TOP = ["formats", "simulator", "optimizers", "scenarios", "reports"]
+TOP = ["commands", "formats", "simulator", "optimizers", "scenarios", "reports"]
 
 
 def test_packages_are_the_tree() -> None:

@@ -1,0 +1,1 @@
+"""The commands of `tapeout`, a file a subject; `__main__.py` gathers them."""

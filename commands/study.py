@@ -1,0 +1,110 @@
+"""Studies: run one, and report on it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .output import JSON, print_json, print_table
+
+if TYPE_CHECKING:
+    from ..reports import VerdictRow
+
+PASSED = {"STABLE", "REFERENCE"}
+CHECK = click.option("--check", is_flag=True, help="Exit with 1 unless every verdict is STABLE.")
+
+
+@click.command()
+@click.argument("scenario")
+@click.option("--out", type=Path, default=Path("runs"), show_default=True, help="Where to write.")
+@click.option("--jobs", type=int, help="Runs at a time, one core each.  [default: all cores]")
+@CHECK
+@JSON
+def run(scenario: str, out: Path, jobs: int | None, check: bool, as_json: bool) -> int:
+    """Run every optimizer, chip and seed of SCENARIO, then judge and report.
+
+    SCENARIO is a name from the library (quickstart, digits-vit) or a path to a TOML file.
+    Runs that have finished before are not computed again; interrupted ones continue.
+
+    \b
+    Examples:
+      tapeout run quickstart
+      tapeout run my-study.toml --out /data/runs --jobs 8
+      tapeout run quickstart --json --check > verdict.json
+    """
+    from rich.console import Console
+
+    from ..reports import write_report
+    from ..scenarios import make_display, open_study, run_study
+
+    study = open_study(scenario, out)
+    endings = run_study(study, make_display(Console(stderr=True)), jobs)
+    report = write_report(study.path)
+    failed = [f"{ending.run.label}: {ending.error}" for ending in endings if ending.error]
+    if as_json:
+        paths = {"study": str(study.path), "report": str(report.html)}
+        print_json(paths | {"failed": failed, "verdicts": [asdict(row) for row in report.rows]})
+    else:
+        print_verdicts(report.rows)
+        for sentence in failed:
+            click.echo(f"failed: {sentence}", err=True)
+        click.echo(f"report: {report.html}")
+    return int(bool(failed) or (check and not passed(report.rows)))
+
+
+@click.command()
+@click.argument("studies", nargs=-1, required=True, type=Path, metavar="STUDY...")
+@CHECK
+@JSON
+def report(studies: tuple[Path, ...], check: bool, as_json: bool) -> int:
+    """Write the report of each STUDY folder again, from what stands in it.
+
+    \b
+    Examples:
+      tapeout report runs/quickstart-1a2b3c4d
+      tapeout report runs/* --json
+    """
+    from ..reports import write_report
+
+    reports = [write_report(study) for study in studies]
+    if as_json:
+        print_json(
+            [
+                {
+                    "study": str(study),
+                    "report": str(report.html),
+                    "verdicts": [asdict(row) for row in report.rows],
+                }
+                for study, report in zip(studies, reports, strict=True)
+            ]
+        )
+    else:
+        for report in reports:
+            print_verdicts(report.rows)
+            click.echo(f"report: {report.html}")
+    return int(check and not all(passed(report.rows) for report in reports))
+
+
+def passed(verdicts: Iterable["VerdictRow"]) -> bool:
+    """Whether no verdict speaks against a column."""
+    return all(row.verdict in PASSED for row in verdicts)
+
+
+def print_verdicts(verdicts: Sequence["VerdictRow"]) -> None:
+    """The verdict table, final quality as mean and range over the seeds, and each objection."""
+    rows = [
+        [
+            row.optimizer,
+            row.column,
+            row.verdict,
+            "" if row.mean is None else f"{row.mean:.3f} ({row.low:.3f} to {row.high:.3f})",
+            "" if row.gap is None else f"{row.gap:+.3f}",
+        ]
+        for row in verdicts
+    ]
+    print_table(["optimizer", "column", "verdict", "final", "gap"], rows)
+    for row in verdicts:
+        if row.verdict not in PASSED:
+            click.echo(f"{row.verdict} {row.optimizer} on {row.column}: {row.reason}")
