@@ -1,17 +1,17 @@
 """GROUND: what a number is, and how a real number becomes one."""
 
-from .block import BlockFormat
-from .block_codes import BlockCodes, unpack_blocks
+from .blocks.block import BlockFormat
+from .blocks.codes import BlockCodes, unpack_blocks
 from .catalog import get_format, list_block_formats, list_formats
-from .codebook import CodebookFormat
 from .conversion import decode, encode, quantize
 from .errors import InputError
 from .format import FixedFormat, FloatFormat, Format, IntegerFormat
-from .hardware import convert, list_conversions
-from .logarithmic import LogFormat
+from .hardware.conversion import convert, list_conversions
 from .p3109 import p3109
-from .posit import PositFormat
 from .rounding import Overflow, Rounding, Stochastic
+from .tables.codebook import CodebookFormat
+from .tables.logarithmic import LogFormat
+from .tables.posit import PositFormat
 
 __all__ = [
     "BlockCodes",

@@ -2,16 +2,16 @@
 
 from functools import cache
 
-from .block import AnyFormat, BlockFormat
-from .block_rows import BLOCK_ALIASES, block_rows
-from .codebook_rows import ALL_CODEBOOKS
+from .blocks.block import AnyFormat, BlockFormat
+from .blocks.rows import BLOCK_ALIASES, block_rows
 from .errors import InputError, hint
 from .format import FixedFormat, FloatFormat, Format, IntegerFormat
-from .logarithmic import LogFormat
 from .names import cfloat, parse_name
 from .p3109 import p3109
-from .posit import PositFormat
-from .qtorch_numbers import from_qtorch, is_qtorch
+from .qtorch.numbers import from_qtorch, is_qtorch
+from .tables.codebooks import ALL_CODEBOOKS
+from .tables.logarithmic import LogFormat
+from .tables.posit import PositFormat
 
 _IEEE = "IEEE 754-2019"
 _OFP8 = "OCP 8-bit Floating Point Specification (OFP8) rev. 1.0"

@@ -6,16 +6,15 @@ import numpy as np
 import torch
 
 from .arrays import CONTAINERS, Array, T, as_codes, as_floats
-from .block import AnyFormat, BlockFormat
-from .block_codes import BlockCodes
+from .blocks.block import AnyFormat, BlockFormat
+from .blocks.codes import BlockCodes
 from .catalog import get_format
 from .codes import decode_grid
 from .errors import InputError, choice
-from .float_table import table_of
 from .format import FloatFormat, Format, GridFormat, fits
 from .generators import draw_words
 from .grid_conversion import Conversion, encode_grid, quantize_grid
-from .qtorch_numbers import is_qtorch
+from .qtorch.numbers import is_qtorch
 from .rounding import (
     AnyRounding,
     Flush,
@@ -25,7 +24,8 @@ from .rounding import (
     get_overflow,
     get_rounding,
 )
-from .tables import decode_table, encode_table, quantize_table
+from .tables.conversion import decode_table, encode_table, quantize_table
+from .tables.floats import table_of
 
 GRADIENTS = ("none", "straight_through", "clipped")
 
@@ -77,7 +77,7 @@ def quantize(
     if gradient != "none":
         return _differentiable(x, fmt, gradient, options | {"axis": axis})
     if is_qtorch(fmt) and type(fmt).__name__ == "BlockFloatingPoint":
-        from .qtorch_rounding import round_blocks  # these are built on this module
+        from .qtorch.rounding import round_blocks  # these are built on this module
 
         rounded: Any = round_blocks(cast(Any, x), fmt, get_rounding(rounding), seed)
         return cast(T, rounded)
@@ -85,7 +85,7 @@ def quantize(
     if isinstance(x, torch.Tensor) and x.device.type != "cpu":
         return _quantize_elsewhere(x, row, options, axis)
     if isinstance(row, BlockFormat):
-        from .block_conversion import quantize_blocks
+        from .blocks.conversion import quantize_blocks
 
         _refuse_flush(options.pop("flush"), row)
         return quantize_blocks(x, row, axis=axis, **options)
@@ -122,7 +122,7 @@ def encode(
     }  # fmt: skip
     row = get_format(fmt)
     if isinstance(row, BlockFormat):
-        from .block_conversion import encode_blocks
+        from .blocks.conversion import encode_blocks
 
         _refuse_flush(options.pop("flush"), row)
         return encode_blocks(x, row, axis=axis, **options)
@@ -145,7 +145,7 @@ def decode(codes: Any, fmt: str | AnyFormat | None = None) -> Any:
         InputError: `codes` is not an unsigned integer array, or holds a code of too many bits.
     """
     if isinstance(codes, BlockCodes):
-        from .block_conversion import decode_blocks
+        from .blocks.conversion import decode_blocks
 
         return decode_blocks(codes)
     if fmt is None:
@@ -177,7 +177,7 @@ def _quantize_elsewhere(
     x: torch.Tensor, row: AnyFormat, options: dict[str, Any], axis: int | None
 ) -> torch.Tensor:
     """A tensor that is not on the CPU: by torch's integer operations, or through the host."""
-    from .device import quantize_on_device
+    from .device.rounding import quantize_on_device
 
     grid = None if isinstance(row, BlockFormat) or table_of(row) is not None else row
     how = get_rounding(options["rounding"])

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from .codebook import CodebookFormat
 from .errors import InputError
-from .logarithmic import LogFormat
-from .posit import PositFormat
+from .tables.codebook import CodebookFormat
+from .tables.logarithmic import LogFormat
+from .tables.posit import PositFormat
 
 NanCodes = Literal["ieee", "all_ones", "negative_zero", "none"]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from . import catalog
 from .conversion import decode, encode
-from .device_codes import decode_on_device
+from .device.codes import decode_on_device
 from .errors import InputError
 from .format import Format
 

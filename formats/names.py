@@ -6,9 +6,9 @@ from typing import Any
 
 from .errors import InputError
 from .format import FixedFormat, FloatFormat, Format, IntegerFormat
-from .logarithmic import LogFormat
 from .p3109 import p3109
-from .posit import PositFormat
+from .tables.logarithmic import LogFormat
+from .tables.posit import PositFormat
 
 #: What each suffix of eXmY changes: see `get_format`.
 _SUFFIXES: dict[str, dict[str, Any]] = {

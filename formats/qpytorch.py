@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from .errors import InputError, choice
-from .qtorch_numbers import BlockFloatingPoint, FixedPoint, FloatingPoint, is_qtorch
-from .qtorch_rounding import ROUNDINGS, clamp_fixed, fixed_range, round_number
+from .qtorch.numbers import BlockFloatingPoint, FixedPoint, FloatingPoint, is_qtorch
+from .qtorch.rounding import ROUNDINGS, clamp_fixed, fixed_range, round_number
 
 __all__ = [
     "BlockFloatingPoint",

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..formats.codebook import CodebookFormat, decode, encode
 from ..formats.packing import pack_nibbles, packed_columns, unpack_nibbles
+from ..formats.tables.codebook import CodebookFormat, decode, encode
 
 Stored = dict[str, Tensor]
 LEAST = torch.finfo(torch.float32).tiny

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..formats.codebook import CODEBOOKS
 from ..formats.errors import choice
+from ..formats.tables.codebook import CODEBOOKS
 from .base import adamw_step, sgdm_step, wide
 from .checks import betas_in_range, refuse_complex, usable_gradients, whole, within
 from .codec import RowCodec

@@ -13,11 +13,11 @@ from tapeout.formats import (
     get_format,
     list_block_formats,
 )
-from tapeout.formats.block_conversion import decode_blocks, encode_blocks, quantize_blocks
-from tapeout.formats.block_layout import lay_out
-from tapeout.formats.block_reference import ExactBlocks, quantize_blocks_exact
+from tapeout.formats.blocks.conversion import decode_blocks, encode_blocks, quantize_blocks
+from tapeout.formats.blocks.layout import lay_out
+from tapeout.formats.blocks.reference import ExactBlocks, quantize_blocks_exact
+from tapeout.formats.blocks.rules import RULES
 from tapeout.formats.rounding import Overflow, Rounding, get_rounding
-from tapeout.formats.scaling import RULES
 
 DTYPES = (np.float32, np.float64)
 

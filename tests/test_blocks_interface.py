@@ -16,7 +16,7 @@ from tapeout.formats import (
     quantize,
     unpack_blocks,
 )
-from tapeout.formats.block_conversion import decode_blocks, encode_blocks, quantize_blocks
+from tapeout.formats.blocks.conversion import decode_blocks, encode_blocks, quantize_blocks
 
 
 def block(name: str, **changes: object) -> BlockFormat:

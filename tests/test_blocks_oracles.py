@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tapeout.formats import BlockFormat, get_format
-from tapeout.formats.block_conversion import decode_blocks, encode_blocks, quantize_blocks
+from tapeout.formats.blocks.conversion import decode_blocks, encode_blocks, quantize_blocks
 from tapeout.formats.packing import pack_codes
 from tapeout.optimizers.codec import RowCodec
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from tapeout.formats.codebook import (
+from tapeout.formats.errors import InputError
+from tapeout.formats.packing import pack_nibbles, packed_columns, unpack_nibbles
+from tapeout.formats.tables.codebook import (
     CODEBOOKS,
     DYNAMIC_TREE_3BIT,
     DYNAMIC_TREE_4BIT,
@@ -17,15 +19,13 @@ from tapeout.formats.codebook import (
     decode,
     encode,
 )
-from tapeout.formats.codebook_rows import (
+from tapeout.formats.tables.codebooks import (
     ALL_CODEBOOKS,
     DYNAMIC_8BIT,
     DYNAMIC_8BIT_UNSIGNED,
     NF4,
     dynamic_map,
 )
-from tapeout.formats.errors import InputError
-from tapeout.formats.packing import pack_nibbles, packed_columns, unpack_nibbles
 
 BOOKS = pytest.mark.parametrize("book", [*CODEBOOKS, NF4], ids=lambda book: book.name)
 DYADIC = CodebookFormat(

@@ -26,7 +26,7 @@ from tapeout.formats import (
 )
 from tapeout.formats.catalog import get_element
 from tapeout.formats.reference import decode_exact, encode_exact
-from tapeout.formats.table_reference import (
+from tapeout.formats.tables.reference import (
     compare_with_power,
     table_code_exact,
     table_value_exact,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tapeout.formats import LogFormat, Stochastic, decode, encode, get_format, quantize
-from tapeout.formats.table_reference import compare_with_power
+from tapeout.formats.tables.reference import compare_with_power
 
 NAMES = ["lns8g8", "lns8g8b0n", "lns8g1", "lns8g2n", "lns6g32", "lns10g16", "lns9g128b300"]
 

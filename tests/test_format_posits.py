@@ -7,7 +7,7 @@ import pytest
 import softposit
 
 from tapeout.formats import decode, encode, get_format, quantize
-from tapeout.formats.table_reference import posit_exact
+from tapeout.formats.tables.reference import posit_exact
 
 
 def beside(x: np.ndarray) -> np.ndarray:

@@ -9,12 +9,12 @@ import torch
 
 from tapeout.formats import CodebookFormat, Format, Stochastic, decode, encode, quantize
 from tapeout.formats.catalog import get_element
-from tapeout.formats.float_table import table_of
 from tapeout.formats.rounding import Overflow, Rounding
-from tapeout.formats.search import count_reached, searchable
-from tapeout.formats.table import edge_of, nearest_float32
-from tapeout.formats.table_reference import table_code_exact
-from tapeout.formats.tables import encode_table, quantize_table
+from tapeout.formats.tables.conversion import encode_table, quantize_table
+from tapeout.formats.tables.floats import table_of
+from tapeout.formats.tables.reference import table_code_exact
+from tapeout.formats.tables.search import count_reached, searchable
+from tapeout.formats.tables.table import edge_of, nearest_float32
 
 ODD_BOOK = CodebookFormat(
     "odd", 2, (Fraction(-7, 3), Fraction(-1, 9), Fraction(5, 7), Fraction(10**6)), "a test"

@@ -10,7 +10,7 @@ import pytest
 
 from tapeout.formats import InputError, decode, quantize
 from tapeout.formats.generators import RANDOM_SOURCES, Generator, draw_words
-from tapeout.formats.hardware import (
+from tapeout.formats.hardware.conversion import (
     Conversion,
     Lane,
     convert,
@@ -18,7 +18,7 @@ from tapeout.formats.hardware import (
     list_conversions,
     words_needed,
 )
-from tapeout.formats.hardware_reference import convert_exact, random_integer_exact
+from tapeout.formats.hardware.reference import convert_exact, random_integer_exact
 
 ROWS = list_conversions()
 RNG = np.random.default_rng(8)

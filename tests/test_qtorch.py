@@ -31,8 +31,8 @@ from tapeout.formats.qpytorch import (
     float_quantize,
     quantizer,
 )
-from tapeout.formats.qtorch_numbers import from_qtorch, is_qtorch
-from tapeout.formats.qtorch_rounding import round_blocks
+from tapeout.formats.qtorch.numbers import from_qtorch, is_qtorch
+from tapeout.formats.qtorch.rounding import round_blocks
 from tapeout.formats.rounding import get_rounding
 
 FLOATS = [(4, 3), (5, 2), (3, 2), (2, 1), (5, 10), (8, 7), (6, 9)]

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tapeout.formats.codebook import LINEAR2_4BIT
 from tapeout.formats.errors import InputError
+from tapeout.formats.tables.codebook import LINEAR2_4BIT
 from tapeout.optimizers import NonFiniteGradientError, Shampoo4bit
 from tapeout.optimizers.codec import RowCodec
 from tapeout.optimizers.shampoo import chunks

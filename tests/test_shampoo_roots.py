@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tapeout.formats.codebook import LINEAR2_4BIT
+from tapeout.formats.tables.codebook import LINEAR2_4BIT
 from tapeout.optimizers import Shampoo4bit
 from tapeout.optimizers.codec import RowCodec
 from tapeout.optimizers.preconditioner import (

@@ -20,7 +20,7 @@ from gfloat.formats import (
 
 from tapeout.formats import Stochastic, decode, get_format, quantize
 from tapeout.formats.format import FloatFormat
-from tapeout.formats.hardware import convert, get_conversion
+from tapeout.formats.hardware.conversion import convert, get_conversion
 from tapeout.formats.reference import encode_exact
 
 BITS = [1, 2, 3, 4, 8]

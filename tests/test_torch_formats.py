@@ -24,10 +24,10 @@ from tapeout.formats import (
     quantize,
 )
 from tapeout.formats.autograd import straight_through, value_range
-from tapeout.formats.device import grid_fits, quantize_on_device
-from tapeout.formats.device_bits import LAYOUTS
-from tapeout.formats.device_codes import decode_on_device, encode_on_device
-from tapeout.formats.device_random import draw_integers
+from tapeout.formats.device.bits import LAYOUTS
+from tapeout.formats.device.codes import decode_on_device, encode_on_device
+from tapeout.formats.device.random import draw_integers
+from tapeout.formats.device.rounding import grid_fits, quantize_on_device
 from tapeout.formats.random import philox_reference
 from tapeout.formats.reference import quantize_exact
 from tapeout.formats.rounding import Overflow

@@ -10,8 +10,8 @@ import torch
 from rich.table import Table
 
 from tapeout.formats import get_format
-from tapeout.formats.block import BlockFormat
-from tapeout.formats.block_conversion import quantize_blocks
+from tapeout.formats.blocks.block import BlockFormat
+from tapeout.formats.blocks.conversion import quantize_blocks
 
 from .timing import ratio
 

@@ -1,4 +1,4 @@
-"""The exact, slow twin of `tables.py`: integers, fractions and bit strings, one number at a time.
+"""The exact, slow twin of `conversion.py`: integers, fractions and bit strings, one number at a time.
 
 It knows nothing of edges or arrays: values come from the rows' definitions, and every comparison
 with a power of two that is no rational is one of integers.
@@ -9,13 +9,13 @@ from bisect import bisect_right
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
+from ..errors import InputError
+from ..format import FloatFormat, TableFormat
+from ..reference import decode_exact, goes_up, stochastic_up
+from ..rounding import Overflow, Rounding, Stochastic
 from .codebook import CodebookFormat
-from .errors import InputError
-from .format import FloatFormat, TableFormat
 from .logarithmic import LogFormat
 from .posit import PositFormat
-from .reference import decode_exact, goes_up, stochastic_up
-from .rounding import Overflow, Rounding, Stochastic
 
 Row = TableFormat | FloatFormat
 _NEAREST = (Rounding.NEAREST_EVEN, Rounding.NEAREST_AWAY)
@@ -138,7 +138,7 @@ def _against(x: Fraction, i: int, share: Fraction, row: Row) -> int:
 
 
 def _start(i: int, row: Row) -> Fraction:
-    """Where the gap above rung i begins: see `float_table` for the one exception."""
+    """Where the gap above rung i begins: see `floats.float_table` for the one exception."""
     if i == 0 and isinstance(row, FloatFormat) and row.normal_zero_field:
         return Fraction(2) ** row.min_exponent
     return _value(i, row)

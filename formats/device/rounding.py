@@ -2,7 +2,7 @@
 
 Between the bits of x and the bits of the result there are only int64 operations: no float
 product that a device might contract into a fused multiply-add, no power or logarithm, no
-subnormal that it might flush to zero. Magnitudes are those of `device_bits.py`.
+subnormal that it might flush to zero. Magnitudes are those of `bits.py`.
 """
 
 import math
@@ -10,7 +10,10 @@ import math
 import torch
 from torch import Tensor
 
-from .device_bits import (
+from ..errors import InputError
+from ..format import Grid
+from ..rounding import AnyRounding, Mode, Overflow, get_overflow, get_rounding, kernel_mode
+from .bits import (
     IMPLICIT,
     INFINITE,
     MASK,
@@ -24,10 +27,7 @@ from .device_bits import (
     wide_of,
     widen,
 )
-from .device_random import draw_integers
-from .errors import InputError
-from .format import Grid
-from .rounding import AnyRounding, Mode, Overflow, get_overflow, get_rounding, kernel_mode
+from .random import draw_integers
 
 
 def quantize_on_device(

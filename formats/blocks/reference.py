@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..format import FLOAT32, FloatFormat
+from ..reference import encode_exact, floor_log2, quantize_exact, quantum, round_exact
+from ..rounding import Overflow, Rounding, Stochastic, get_rounding
+from ..tables.codebook import CodebookFormat
 from .block import BlockFormat
-from .codebook import CodebookFormat
-from .format import FLOAT32, FloatFormat
-from .reference import encode_exact, floor_log2, quantize_exact, quantum, round_exact
-from .rounding import Overflow, Rounding, Stochastic, get_rounding
 
 FLOAT64 = FloatFormat("float64", 11, 52)
 Index = tuple[int, ...]

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .errors import InputError
+from ..errors import InputError
+from .conversion import decode_table, encode_table, quantize_table
 from .table import Edge, Table, edge_of, nearest_float32, settle
-from .tables import decode_table, encode_table, quantize_table
 
 Array = NDArray[Any]
 _REACH = Fraction(2) ** 1000

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError, choice
+from ..errors import InputError, choice
 from .table import Edge, Table, edge_of, nearest_float32, settle
 
 Array = NDArray[Any]

@@ -1,4 +1,4 @@
-"""The exact twin of `hardware_kernels.py`: one operand at a time, in Python integers and fractions.
+"""The exact twin of `kernels.py`: one operand at a time, in Python integers and fractions.
 
 Each alignment is written the way its document tells it; the kernel folds all of them into one.
 """
@@ -6,8 +6,8 @@ Each alignment is written the way its document tells it; the kernel folds all of
 import math
 from fractions import Fraction
 
-from .hardware_row import Conversion, Lane
-from .reference import encode_exact, floor_log2
+from ..reference import encode_exact, floor_log2
+from .row import Conversion, Lane
 
 
 def random_integer_exact(word: int, row: Conversion, lane: int) -> int:

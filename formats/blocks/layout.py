@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..conversion import quantize
+from ..errors import InputError
+from ..tables.codebook import CodebookFormat
 from .block import BlockFormat
-from .block_kernels import Layout, find_largest, find_range, spread_blocks
-from .block_scales import TWO_LEVEL, scale_blocks
-from .codebook import CodebookFormat
-from .conversion import quantize
-from .errors import InputError
+from .kernels import Layout, find_largest, find_range, spread_blocks
+from .scales import TWO_LEVEL, scale_blocks
 
 Array = NDArray[Any]
 _INTEGERS: dict[np.dtype[Any], tuple[np.dtype[Any], Any]] = {

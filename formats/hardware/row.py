@@ -1,16 +1,16 @@
 """A conversion instruction as a row: what is added to the discarded bits, and where.
 
-Every row is read by one exact reference (`hardware_reference.py`) and one kernel
-(`hardware_kernels.py`); nothing in them knows a vendor.
+Every row is read by one exact reference (`reference.py`) and one kernel
+(`kernels.py`); nothing in them knows a vendor.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from .catalog import get_format
-from .errors import InputError
-from .format import FloatFormat
-from .reference import nan_code
+from ..catalog import get_format
+from ..errors import InputError
+from ..format import FloatFormat
+from ..reference import nan_code
 
 Align = Literal["result", "minimum_normal", "operand"]
 Special = Literal["infinity", "largest", "nan"]

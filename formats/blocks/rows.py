@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import cast
 
+from ..format import FixedFormat, FloatFormat, Format, IntegerFormat
+from ..rounding import Rounding
+from ..tables.codebook import DYNAMIC_TREE_4BIT, LINEAR2_4BIT
 from .block import BlockFormat
-from .codebook import DYNAMIC_TREE_4BIT, LINEAR2_4BIT
-from .format import FixedFormat, FloatFormat, Format, IntegerFormat
-from .rounding import Rounding
 
 _MX = "OCP Microscaling Formats (MX) v1.0, section 5.3"
 _NVFP4 = "NVIDIA, Pretraining Large Language Models with NVFP4, arXiv 2509.25149"

@@ -3,16 +3,16 @@
 An array is seen as (outer, rows, columns, inner); a block is a tile of rows x columns, so that
 every axis and every shape of block is one case. Scales lie in flat tables (outer, row blocks,
 column blocks, inner). The kernels here serve every format and mode by way of float64 runs of
-`CHUNK` elements; `block_lanes.py` has the float32 ones.
+`CHUNK` elements; `lanes.py` has the float32 ones.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from .block_scales import HUGE64
-from .jit import jit, parallel_jit, prange
-from .loops import draw_run, round_run
+from ..jit import jit, parallel_jit, prange
+from ..loops import draw_run, round_run
+from .scales import HUGE64
 
 CHUNK = 2048
 _TINY = float(np.finfo(np.float64).tiny)

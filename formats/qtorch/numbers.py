@@ -17,10 +17,10 @@ arXiv 1910.04540; qtorch 0.3.0.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError
+from ..errors import InputError
 
 if TYPE_CHECKING:
-    from .format import Format
+    from ..format import Format
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def from_qtorch(number: Any, where: str = "") -> "Format":
         InputError: widths outside of what qtorch or the format allows; clamp=False, which has no
             largest value and so is no format; a `where` is named as the place.
     """
-    from .catalog import get_element
+    from ..catalog import get_element
 
     place = f"{where}: " if where else ""
     match type(number).__name__:

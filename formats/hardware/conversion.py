@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError, choice
-from .generators import draw_words
-from .hardware_catalog import get_conversion, list_conversions
-from .hardware_kernels import Plan, convert_array
-from .hardware_row import Conversion, Lane
-from .jit import start_threads
+from ..errors import InputError, choice
+from ..generators import draw_words
+from ..jit import start_threads
+from .kernels import Plan, convert_array
+from .row import Conversion, Lane
+from .rows import get_conversion, list_conversions
 
 __all__ = ["Conversion", "Lane", "convert", "get_conversion", "list_conversions", "words_needed"]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .errors import InputError
+from ..errors import InputError
 
 MASK, IMPLICIT = 2**52 - 1, 2**52
 ZERO, INFINITE = -(2**63), 2047 << 52

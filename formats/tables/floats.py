@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .format import FloatFormat, Format
+from ..format import FloatFormat, Format
 from .table import Table, dyadic_cut
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .jit import float_bits, parallel_jit, prange, scalar_jit, start_threads
+from ..jit import float_bits, parallel_jit, prange, scalar_jit, start_threads
 
 Array = NDArray[Any]
 _BUCKETS = 1 << 15

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from .errors import choice
-from .hardware_row import Addend, Basis, Conversion, Lane
+from ..errors import choice
+from .row import Addend, Basis, Conversion, Lane
 
 _PTX = "NVIDIA PTX ISA 9.1, cvt: rounding .rs (sm_100a, sm_103a) with .satfinite"
 _QUACK = "probes in Dao-AILab/quack, quack/rounding.py (2026)"

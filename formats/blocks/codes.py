@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
+from ..packing import pack_codes, packed_bytes, unpack_codes
 from .block import BlockFormat
-from .errors import InputError
-from .packing import pack_codes, packed_bytes, unpack_codes
 
 #: An array or a tensor.
 Values = Any

@@ -14,7 +14,8 @@ follows the overflow policy.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .block_scales import (
+from ..errors import choice
+from .scales import (
     ABSMAX,
     CEIL,
     EVEN,
@@ -25,7 +26,6 @@ from .block_scales import (
     TWO_LEVEL,
     TWO_LEVEL_DIVIDED,
 )
-from .errors import choice
 
 _MX = "OCP Microscaling Formats (MX) v1.0, section 6.3"
 _TORCHAO = "torchao, prototype/mx_formats"

@@ -7,20 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .arrays import as_floats
-from .block import BlockFormat
-from .block_codes import BlockCodes
-from .block_kernels import Layout, round_any
-from .block_lanes import get_lanes, get_route, round_lines, round_narrow
-from .block_layout import Scales, find_scales, find_tensor, lay_out, spread_table
-from .codebook import CodebookFormat
-from .conversion import decode, encode, quantize
-from .errors import InputError
-from .format import FLOAT32, FloatFormat, IntegerFormat, fits
-from .jit import start_threads
-from .lanes import make_plan
-from .random import random_dtype
-from .rounding import (
+from ..arrays import as_floats
+from ..conversion import decode, encode, quantize
+from ..errors import InputError
+from ..format import FLOAT32, FloatFormat, IntegerFormat, fits
+from ..jit import start_threads
+from ..lanes import make_plan
+from ..random import random_dtype
+from ..rounding import (
     AnyRounding,
     Overflow,
     Rounding,
@@ -28,6 +22,12 @@ from .rounding import (
     get_rounding,
     kernel_mode,
 )
+from ..tables.codebook import CodebookFormat
+from .block import BlockFormat
+from .codes import BlockCodes
+from .kernels import Layout, round_any
+from .lanes import get_lanes, get_route, round_lines, round_narrow
+from .layout import Scales, find_scales, find_tensor, lay_out, spread_table
 
 Array = NDArray[Any]
 T = TypeVar("T", Array, torch.Tensor, float)
@@ -225,7 +225,7 @@ def _as_codes(codes: Any) -> Array:
 
 
 def _round_lines(x: Array, fmt: BlockFormat, layout: Layout, mode: _Mode) -> Array | None:
-    """The main case in one pass, or None where it is another: see `block_lanes.round_lines`."""
+    """The main case in one pass, or None where it is another: see `lanes.round_lines`."""
     length, element = min(layout.tile_columns, layout.columns), fmt.element
     if isinstance(element, CodebookFormat) or fmt.scale_rule.zero_point or not mode.plain:
         return None

@@ -1,4 +1,4 @@
-"""Conversion instructions over arrays, in integers: the fast twin of `hardware_reference.py`.
+"""Conversion instructions over arrays, in integers: the fast twin of `reference.py`.
 
 With M the significand, s the bits that the result drops and f, m the target's fraction bits and
 smallest exponent, every row is kept = M >> s, rest = M mod 2^s and one carry
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .jit import jit, parallel_jit, prange
+from ..jit import jit, parallel_jit, prange
 
 _ONE = np.int64(1)
 _CHUNK = 4096  # elements; a multiple of every number of lanes

@@ -5,14 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .conversion import quantize
-from .device import grid_fits, round_parts
-from .device_bits import INFINITE, LAYOUTS, assemble, disassemble, layout_of, scale_parts
-from .device_random import draw_integers
-from .errors import InputError, choice
-from .format import Grid
-from .qtorch_numbers import check_fixed, check_float, from_qtorch
-from .rounding import Rounding, Stochastic
+from ..conversion import quantize
+from ..device.bits import INFINITE, LAYOUTS, assemble, disassemble, layout_of, scale_parts
+from ..device.random import draw_integers
+from ..device.rounding import grid_fits, round_parts
+from ..errors import InputError, choice
+from ..format import Grid
+from ..rounding import Rounding, Stochastic
+from .numbers import check_fixed, check_float, from_qtorch
 
 ROUNDINGS: dict[str, Rounding | Stochastic] = {
     "nearest": Rounding.NEAREST_EVEN,

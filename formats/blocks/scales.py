@@ -1,14 +1,14 @@
 """How a block's scale follows from its largest magnitude: the kernel twins of the scale rules.
 
-The equations and their sources stand in `scaling.py`, the exact twin in `block_reference.py`.
+The equations and their sources stand in `rules.py`, the exact twin in `reference.py`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from .jit import float_bits, parallel_jit, prange, scalar_jit
-from .kernels import SATURATE, power_of_two, round_value
+from ..jit import float_bits, parallel_jit, prange, scalar_jit
+from ..kernels import SATURATE, power_of_two, round_value
 
 FLOOR, CEIL, EVEN, RATIO, ABSMAX, RECIPROCAL, TWO_LEVEL, TWO_LEVEL_DIVIDED, MINMAX = range(9)
 HUGE32, HUGE64 = float(np.finfo(np.float32).max), float(np.finfo(np.float64).max)

@@ -2,15 +2,17 @@
 
 An element is read once (its block's largest magnitude is an integer maximum), scaled, rounded and
 restored in straight-line float32 code of about 15 operations: no float64, no division where the
-rule has none, no branch, nothing allocated per element. Bit-equal to `block_kernels.round_any`.
+rule has none, no branch, nothing allocated per element. Bit-equal to `kernels.round_any`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from .block_kernels import CHUNK, spread
-from .block_scales import (
+from ..format import FLOAT32, Grid
+from ..jit import bits_float, float_bits, jit, parallel_jit, prange, scalar_jit
+from .kernels import CHUNK, spread
+from .scales import (
     ABSMAX,
     CEIL,
     EVEN,
@@ -22,8 +24,6 @@ from .block_scales import (
     Scaling,
     block_scale,
 )
-from .format import FLOAT32, Grid
-from .jit import bits_float, float_bits, jit, parallel_jit, prange, scalar_jit
 
 _SIGN = np.int32(-(2**31))
 _EXPONENT = np.int32(0x7F800000)
@@ -156,7 +156,7 @@ def _exponents(largest, m, t, scaling):  # type: ignore[no-untyped-def]
 
 @jit
 def _float_scales(largest, m, t, scaling, lanes, rounds):  # type: ignore[no-untyped-def]
-    """As `block_scales.block_scale` for float scales, nearest-even, in float32."""
+    """As `scales.block_scale` for float scales, nearest-even, in float32."""
     rule = scaling.rule
     encode, decode = np.float32(scaling.encode), np.float32(scaling.decode)
     divisor, least = np.float32(scaling.largest), np.float32(scaling.least_scale)

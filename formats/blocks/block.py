@@ -3,13 +3,13 @@
 import math
 from dataclasses import dataclass
 
-from .block_scales import Scaling
-from .codebook import CodebookFormat
-from .errors import InputError
-from .format import FixedFormat, FloatFormat, Format, IntegerFormat
-from .reference import quantize_exact
-from .rounding import Overflow, Rounding, get_rounding, kernel_mode
-from .scaling import ScaleRule, get_rule
+from ..errors import InputError
+from ..format import FixedFormat, FloatFormat, Format, IntegerFormat
+from ..reference import quantize_exact
+from ..rounding import Overflow, Rounding, get_rounding, kernel_mode
+from ..tables.codebook import CodebookFormat
+from .rules import ScaleRule, get_rule
+from .scales import Scaling
 
 ElementFormat = FloatFormat | IntegerFormat | FixedFormat | CodebookFormat
 

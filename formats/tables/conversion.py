@@ -1,4 +1,4 @@
-"""Rounding to table formats, encoding and decoding: the fast twins of `table_reference.py`.
+"""Rounding to table formats, encoding and decoding: the fast twins of `reference.py`.
 
 One search an element among the float64 edges of the table (see `search.py`), and for stochastic
 rounding one more comparison; the rest are a dozen passes of numpy over the array. On one busy
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError
-from .rounding import AnyRounding, Overflow, Rounding, Stochastic, get_overflow, get_rounding
+from ..errors import InputError
+from ..rounding import AnyRounding, Overflow, Rounding, Stochastic, get_overflow, get_rounding
 from .search import count_reached
 from .table import Table
 

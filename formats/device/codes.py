@@ -6,8 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .device import grid_fits, round_parts
-from .device_bits import (
+from ..errors import InputError
+from ..format import FloatFormat
+from ..reference import nan_code
+from ..rounding import AnyRounding, Overflow
+from .bits import (
     IMPLICIT,
     INFINITE,
     LAYOUTS,
@@ -19,10 +22,7 @@ from .device_bits import (
     integer_steps,
     widen,
 )
-from .errors import InputError
-from .format import FloatFormat
-from .reference import nan_code
-from .rounding import AnyRounding, Overflow
+from .rounding import grid_fits, round_parts
 
 _UNSIGNED = ((8, torch.uint8), (16, torch.uint16), (32, torch.uint32), (64, torch.uint64))
 

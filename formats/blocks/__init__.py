@@ -1,0 +1,1 @@
+"""Formats whose elements share scales."""

@@ -1,0 +1,1 @@
+"""The conversions in torch's own integer operations, for tensors off the CPU."""

@@ -1,0 +1,1 @@
+"""The conversions of real hardware, to the bit."""

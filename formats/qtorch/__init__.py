@@ -1,0 +1,1 @@
+"""QPyTorch's numbers as formats, and its rounding of blocks, exactly."""

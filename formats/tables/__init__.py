@@ -1,0 +1,1 @@
+"""Formats that are a list of values: codebooks, posits, logarithmic numbers, odd floats."""
