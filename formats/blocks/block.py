@@ -26,7 +26,7 @@ class BlockFormat:
         block: (n,) elements along `axis`, or a tile (m, n), n along `axis` and m along the axis
             before it; None stands for the whole of an axis, () for the whole tensor. The last
             block of an axis is as short as the array leaves it.
-        rule: a name of `scaling.RULES`, where its equation stands.
+        rule: a name of `rules.RULES`, where its equation stands.
         axis: the axis that blocks lie along.
         tensor_scale: the format of the scale above all blocks, for rules of two levels.
         scale_rounding: how scales are rounded into `scale`; powers of two need no rounding.

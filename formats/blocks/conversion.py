@@ -52,7 +52,7 @@ def quantize_blocks(
 
     Args:
         x: float32 or float64 array or CPU tensor of any shape, or a number; not changed.
-        fmt: the block format; the equation of its scales stands in `scaling.RULES`.
+        fmt: the block format; the equation of its scales stands in `rules.RULES`.
         axis: the axis that blocks lie along; None stands for the format's own.
         rounding: how scaled elements are rounded; scales follow `fmt.scale_rounding`.
         overflow: what scaled magnitudes beyond the largest element become.

@@ -1,7 +1,7 @@
 """The exact, slow twin of block conversion: fractions, one block and one element at a time.
 
 A hardware engineer reviews this file; the kernels are held bit-equal to it. fl(.) is `nearest`
-into the container, float32 or float64; the equations are those of `scaling.RULES`.
+into the container, float32 or float64; the equations are those of `rules.RULES`.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The exact, slow twin of `conversion.py`: integers, fractions and bit strings, one number at a time.
+"""The exact twin of `conversion.py`: integers, fractions and bit strings, one number at a time.
 
 It knows nothing of edges or arrays: values come from the rows' definitions, and every comparison
 with a power of two that is no rational is one of integers.
