@@ -1,5 +1,6 @@
 """Conversion of arrays into formats whose values follow from widths: floats and integers."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from .reference import nan_code
 from .rounding import Flush, Overflow, Rounding, Stochastic, kernel_mode
 
 Array = NDArray[Any]
+Run = Callable[..., None]
 _UNSIGNED = ((8, np.uint8), (16, np.uint16), (32, np.uint32), (64, np.uint64))
 
 
@@ -48,12 +50,12 @@ def quantize_grid(x: Array, row: GridFormat, how: Conversion) -> Array:
         InputError: NaN, infinity or a policy that the format has no code for.
     """
     check_policy(x, row, how.overflow)
-    start_threads()
     out = np.empty(x.shape, x.dtype)
     flat, target = _flushed_inputs(x, how.flush).reshape(-1), out.reshape(-1)
     plan, given, key = _plan(row, how, x.dtype)
-    loops.round_array(flat, target, given, *plan, *key)
+    _spread(loops.round_short, loops.round_array, flat.size)(flat, target, given, *plan, *key)
     if how.flush in (Flush.OUTPUTS, Flush.BOTH) and isinstance(row, FloatFormat):
+        start_threads()
         loops.flush_array(target, target, x.dtype.type(row.min_normal))
     return out
 
@@ -70,12 +72,20 @@ def encode_grid(x: Array, row: GridFormat, how: Conversion) -> Array:
     if not straight or how.flush in (Flush.OUTPUTS, Flush.BOTH):
         return _codes(quantize_grid(x.astype(np.float64), row, how), row).astype(dtype)
     check_policy(x, row, how.overflow)
-    start_threads()
     flat = _flushed_inputs(x, how.flush).reshape(-1)
     codes = np.empty(x.shape, dtype)
     whole = not isinstance(row, FloatFormat)
-    loops.encode_lanes(flat, codes.reshape(-1), given, whole, *plan, *key)
+    run = _spread(loops.encode_short, loops.encode_lanes, flat.size)
+    run(flat, codes.reshape(-1), given, whole, *plan, *key)
     return codes
+
+
+def _spread(short: Run, spread: Run, size: int) -> Run:
+    """The kernel for so many elements."""
+    if size <= loops.CHUNK:
+        return short
+    start_threads()
+    return spread
 
 
 def _plan(
@@ -95,6 +105,7 @@ def _flushed_inputs(x: Array, flush: Flush) -> Array:
     if flush not in (Flush.INPUTS, Flush.BOTH):
         return x
     out = np.empty_like(x)
+    start_threads()
     loops.flush_array(x.reshape(-1), out.reshape(-1), np.finfo(x.dtype).smallest_normal)
     return out
 
@@ -130,6 +141,7 @@ def _codes(values: NDArray[np.float64], row: GridFormat) -> NDArray[np.uint64]:
     if row.name == "float64":
         return values.view(np.uint64)
     codes = np.empty(values.shape, np.uint64)
+    start_threads()
     infinity = row.infinity_body if row.infinity else 0
     nan = nan_code(row) if row.grid.has_nan else 0
     loops.encode_array(values.reshape(-1), codes.reshape(-1), row.grid, row.bits, infinity, nan)

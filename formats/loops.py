@@ -34,7 +34,8 @@ from .lanes import (
 from .random import fill_random
 
 _ONE = np.int64(1)
-_CHUNK = 4096
+#: Elements that one thread takes at a time; shorter arrays are not worth a second thread.
+CHUNK = 4096
 
 
 @scalar_jit
@@ -199,6 +200,13 @@ def draw_run(count, given, first, seed, stream, k):  # type: ignore[no-untyped-d
     return fill_random(room, k, seed, stream, np.uint64(first), count)
 
 
+@jit
+def round_short(x, out, given, kind, lane, grid, mode, overflow, k, seed, stream):  # type: ignore[no-untyped-def]
+    """`round_array` by the calling thread."""
+    r = draw_run(x.size, given, 0, seed, stream, k)
+    round_run(x, out, r, kind, lane, grid, mode, overflow, k)
+
+
 @parallel_jit
 def round_array(x, out, given, kind, lane, grid, mode, overflow, k, seed, stream):  # type: ignore[no-untyped-def]
     """out[i] = x[i] in the format; x, out: flat float32 or float64.
@@ -206,8 +214,8 @@ def round_array(x, out, given, kind, lane, grid, mode, overflow, k, seed, stream
     `given`: a random integer below 2^k for each element; empty: Philox, in its dtype.
     """
     n = x.size
-    for chunk in prange((n + _CHUNK - 1) // _CHUNK):
-        a, z = chunk * _CHUNK, min((chunk + 1) * _CHUNK, n)
+    for chunk in prange((n + CHUNK - 1) // CHUNK):
+        a, z = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
         r = draw_run(z - a, given, a, seed, stream, k)
         round_run(x[a:z], out[a:z], r, kind, lane, grid, mode, overflow, k)
 
@@ -250,22 +258,34 @@ def _whole_codes(values, codes, lane):  # type: ignore[no-untyped-def]
         codes[i] = and_bits(code, lane.mask)
 
 
+@jit
+def _encode_run(x, codes, r, whole, kind, lane, grid, mode, overflow, k):  # type: ignore[no-untyped-def]
+    if kind == NEAREST and not whole:
+        _nearest_codes(x, codes, lane)
+        return
+    values = np.empty(x.size, x.dtype)
+    round_run(x, values, r, kind, lane, grid, mode, overflow, k)
+    if whole:
+        _whole_codes(values, codes, lane)
+    else:
+        _float_codes(values, codes, lane)
+
+
+@jit
+def encode_short(x, codes, given, whole, kind, lane, grid, mode, overflow, k, seed, stream):  # type: ignore[no-untyped-def]
+    """`encode_lanes` by the calling thread."""
+    r = draw_run(x.size, given, 0, seed, stream, k)
+    _encode_run(x, codes, r, whole, kind, lane, grid, mode, overflow, k)
+
+
 @parallel_jit
 def encode_lanes(x, codes, given, whole, kind, lane, grid, mode, overflow, k, seed, stream):  # type: ignore[no-untyped-def]
     """codes[i] = the code of x[i] rounded to the format; not for `lanes.GENERAL`."""
     n = x.size
-    for chunk in prange((n + _CHUNK - 1) // _CHUNK):
-        a, z = chunk * _CHUNK, min((chunk + 1) * _CHUNK, n)
-        if kind == NEAREST and not whole:
-            _nearest_codes(x[a:z], codes[a:z], lane)
-            continue
+    for chunk in prange((n + CHUNK - 1) // CHUNK):
+        a, z = chunk * CHUNK, min((chunk + 1) * CHUNK, n)
         r = draw_run(z - a, given, a, seed, stream, k)
-        values = np.empty(_CHUNK, x.dtype)[: z - a]
-        round_run(x[a:z], values, r, kind, lane, grid, mode, overflow, k)
-        if whole:
-            _whole_codes(values, codes[a:z], lane)
-        else:
-            _float_codes(values, codes[a:z], lane)
+        _encode_run(x[a:z], codes[a:z], r, whole, kind, lane, grid, mode, overflow, k)
 
 
 @parallel_jit
