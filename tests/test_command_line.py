@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tapeout.__main__ import main
-from tapeout.formats import get_format, list_formats
+from tapeout.formats import get_format, list_block_formats, list_formats
 from tapeout.scenarios import list_scenarios, open_study
 from tapeout.simulator import list_chips
 
@@ -131,7 +131,8 @@ def test_wrong_option_is_told_with_the_usage(tapeout: Command) -> None:
 
 
 def test_chips_and_formats_list_and_describe(tapeout: Command) -> None:
-    for command, names in (("chips", list_chips()), ("formats", list_formats())):
+    every = [*list_formats(), *list_block_formats()]
+    for command, names in (("chips", list_chips()), ("formats", every)):
         listed = tapeout(command)
         rows: list[dict[str, Any]] = json.loads(tapeout(command, "--json").out)
         assert [row["name"] for row in rows] == names
@@ -142,7 +143,7 @@ def test_chips_and_formats_list_and_describe(tapeout: Command) -> None:
     e4m3 = json.loads(tapeout("formats", "e4m3", "--json").out)
     assert (e4m3["bits"], e4m3["largest"], e4m3["min_subnormal"]) == (8, 448.0, 2.0**-9)
     assert "448" in tapeout("formats", "e4m3").out
-    for name in list_formats():
+    for name in every:
         shown = json.loads(tapeout("formats", name, "--json").out)
         assert shown["bits"] == get_format(name).bits
 

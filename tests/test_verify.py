@@ -232,7 +232,8 @@ def test_promotion_interval_of_a_library_is_found() -> None:
 @pytest.mark.parametrize("fmt", ["float16", "bfloat16", "e4m3", "e5m2", "tfloat32", "int8"])
 def test_codes_reach_torch_as_the_same_numbers(fmt: str) -> None:
     chip = load_chip("nvidia-h100")
-    chosen = find_unit(chip, f"{fmt},{fmt},{'int32' if fmt == 'int8' else 'float32'}")
+    text = "wgmma:int8,int8" if fmt == "int8" else f"{fmt},{fmt},float32"
+    chosen = find_unit(chip, text)
     batch = make_batch(make_cases(chosen.unit, 32, 0, 16))
     zero = replace(batch, c=np.zeros_like(batch.c))
 
