@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .arrays import as_floats
+from .arrays import as_floats, plain
 from .block import BlockFormat
 from .block_codes import BlockCodes
 from .block_kernels import Layout, round_any
@@ -203,7 +203,7 @@ class _Mode:
     def _check_bits(self, x: Array) -> None:
         if self.random_bits is None:
             return
-        random = self.random_bits = np.ascontiguousarray(self.random_bits)
+        random = self.random_bits = plain(np.asarray(self.random_bits))
         if random.shape != x.shape or random.dtype.kind not in "iu":
             raise InputError(
                 f"random_bits: {random.dtype} {random.shape} are not integers of shape {x.shape}"

@@ -12,7 +12,7 @@ from .block_kernels import Layout, find_largest, find_range, spread_blocks
 from .block_scales import TWO_LEVEL, scale_blocks
 from .codebook import CodebookFormat
 from .conversion import quantize
-from .errors import InputError
+from .errors import InputError, whole_number
 
 Array = NDArray[Any]
 _INTEGERS: dict[np.dtype[Any], tuple[np.dtype[Any], Any]] = {
@@ -30,7 +30,7 @@ def lay_out(
     The scales have the array's shape with the blocked axes divided; those of a whole tensor have
     no axis, unless it is empty.
     """
-    axis = fmt.axis if axis is None else axis
+    axis = fmt.axis if axis is None else whole_number(axis, "axis")
     if not shape or not fmt.block:
         n = prod(shape)
         return Layout(1, 1, n, 1, 1, max(n, 1)), () if n else (0,)
