@@ -1,5 +1,6 @@
 """What formats take as input, and how they refuse the rest: one sentence, and no traceback."""
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -16,6 +17,7 @@ from tapeout.formats import (
     encode,
     get_format,
     quantize,
+    unpack_blocks,
 )
 from tapeout.formats.generators import draw_words
 from tapeout.formats.qpytorch import BlockFloatingPoint
@@ -144,3 +146,28 @@ def test_blocks_of_qtorch_that_only_a_tensor_fixes() -> None:
         encode(x, number)
     with pytest.raises(InputError, match="overflow, axis is not for"):
         quantize(x, number, overflow="nan", axis=1)
+
+
+def test_packed_blocks_that_do_not_fit_their_shape() -> None:
+    x = np.linspace(-1, 1, 128, dtype=np.float32).reshape(2, 64)
+    parts = encode(x, "mxfp4").pack()
+    back = decode(unpack_blocks(parts, "mxfp4", (2, 64)))
+    assert np.array_equal(back, quantize(x, "mxfp4"))
+    short = {**parts, "scales": parts["scales"][:1]}
+    two_level = encode(x, "nvfp4").pack()
+    del two_level["tensor_scale"]
+    cases: list[tuple[Callable[[], Any], str]] = [
+        (lambda: unpack_blocks(short, "mxfp4", (2, 64)), "scales of shape"),
+        (lambda: unpack_blocks(parts, "mxfp4", (3, 64)), "scales of shape"),
+        (lambda: unpack_blocks(parts, "mxfp4", (2, 64), axis=0), "scales of shape"),
+        (
+            lambda: unpack_blocks({**parts, "codes": parts["codes"][:1]}, "mxfp4", (2, 64)),
+            "64 codes",
+        ),
+        (lambda: unpack_blocks(parts, "mxfp4", (2, 64), dtype="int8"), "dtype"),
+        (lambda: unpack_blocks(parts, "e2m1", (2, 64)), "no blocks"),
+        (lambda: unpack_blocks(two_level, "nvfp4", (2, 64)), "tensor_scale missing"),
+    ]
+    for call, words in cases:
+        with pytest.raises(InputError, match=words):
+            call()
