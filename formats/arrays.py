@@ -1,5 +1,6 @@
 """numpy arrays, torch tensors and numbers as contiguous arrays, and back."""
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -8,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from .catalog import CATALOG
-from .errors import InputError
+from .errors import InputError, whole_number
 from .format import FloatFormat
 
 Array = NDArray[Any]
@@ -34,19 +35,40 @@ def as_floats(x: T) -> tuple[Array, Callable[[Array], T], FloatFormat]:
         array, rebuild = _from_tensor(x)
         return array, rebuild, _container(str(x.dtype)[6:])
     if isinstance(x, int | float):
-        return np.asarray(x, np.float64), cast(Callable[[Array], T], _number), CONTAINERS["float64"]
+        number = np.asarray(_as_float(x))
+        return number, cast(Callable[[Array], T], _number), CONTAINERS["float64"]
     array = np.asarray(x)
     container = _container(str(array.dtype))
-    wide = array.astype(np.float32) if array.dtype == np.float16 else array
-    back = cast(Callable[[Array], T], lambda out: np.asarray(out, array.dtype))
+    wide = array.astype(np.float32) if array.dtype.itemsize == 2 else array
+    back = cast(Callable[[Array], T], lambda out: _as_dtype(out, array.dtype))
     return plain(wide), back, container
+
+
+def _as_float(x: float) -> float:
+    """A Python number as float64; an int that float64 does not hold would be rounded twice."""
+    try:
+        number = float(x)
+    except OverflowError:
+        number = 0.0
+    if isinstance(x, int) and (not math.isfinite(number) or int(number) != x):
+        raise InputError("an int beyond 2^53 is not a float64 exactly; pass the float you mean")
+    return number
+
+
+def _as_dtype(out: Array, dtype: np.dtype[Any]) -> Array:
+    # Values of blocks, fl(element · scale), may lie beyond float16: infinity, as in a tensor.
+    with np.errstate(over="ignore"):
+        return np.asarray(out, dtype)
 
 
 def _from_tensor(x: torch.Tensor) -> tuple[Array, Callable[[Array], torch.Tensor]]:
     if x.device.type != "cpu":
         raise InputError(f"tensor on {x.device}: this needs a tensor on the CPU; pass x.cpu()")
+    if x.layout is not torch.strided:
+        raise InputError(f"tensor of layout {x.layout}: this needs a dense one; pass x.to_dense()")
     _container(str(x.dtype)[6:])
-    wide = x.detach().float() if x.dtype in _NARROW else x.detach()
+    wide = x.detach().resolve_neg()
+    wide = wide.float() if x.dtype in _NARROW else wide
     return plain(wide.numpy()), lambda out: torch.from_numpy(np.asarray(out)).to(x.dtype)
 
 
@@ -68,12 +90,19 @@ def as_codes(codes: T) -> tuple[Array, Callable[[Array], Any]]:
             raise InputError(f"codes on {codes.device}: pass codes.cpu()")
         array, rebuild = codes.numpy(), lambda out: torch.from_numpy(np.asarray(out))
     elif isinstance(codes, int | float):
-        array, rebuild = np.asarray(codes, np.uint64), _number
+        array, rebuild = np.asarray(_as_code(codes), np.uint64), _number
     else:
         array = np.asarray(codes)
     if array.dtype.kind != "u":
         raise InputError(f"dtype {array.dtype} is not one of unsigned integers; convert it first")
     return plain(array), rebuild
+
+
+def _as_code(code: float) -> int:
+    number = whole_number(code, "decode: code")
+    if not 0 <= number < 2**64:
+        raise InputError(f"decode: code {number} is not one of 0 to 2^64 - 1")
+    return number
 
 
 def plain(x: Array) -> Array:

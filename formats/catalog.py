@@ -202,4 +202,12 @@ def get_format(fmt: str | AnyFormat, where: str = "") -> AnyFormat:
     """
     if isinstance(fmt, str):
         return _named(fmt, where)
-    return from_qtorch(fmt, where) if is_qtorch(fmt) else fmt
+    if is_qtorch(fmt):
+        return from_qtorch(fmt, where)
+    if isinstance(fmt, AnyFormat):
+        return fmt
+    place = f"{where}: " if where else ""
+    raise InputError(
+        f"{place}format = {fmt!r} is not a name, a Format or a BlockFormat; pass a name such as "
+        '"float8_e4m3fn" (list_formats and list_block_formats have all)'
+    )

@@ -10,7 +10,7 @@ from .blocks.block import AnyFormat, BlockFormat
 from .blocks.codes import BlockCodes
 from .catalog import get_format
 from .codes import decode_grid
-from .errors import InputError, choice
+from .errors import InputError, choice, whole_number
 from .format import FloatFormat, Format, GridFormat, fits
 from .generators import draw_words
 from .grid_conversion import Conversion, encode_grid, quantize_grid
@@ -63,6 +63,7 @@ def quantize(
     Returns:
         Same kind, dtype and shape as x, contiguous. Rounded once from the exact input: there is
         no double rounding. The sign of zero is kept where the format has one. NaN stays NaN.
+        Blocks of float16 and bfloat16 are computed in float32, and rounded to the dtype after.
         Tensors on other devices are rounded there by torch's own integer operations, to the same
         bits; for tables of values and blocks they pass through the host.
 
@@ -71,17 +72,16 @@ def quantize(
             the format has none; an overflow policy that the format cannot express.
     """
     options: dict[str, Any] = {
-        "rounding": rounding, "overflow": overflow, "flush": flush, "seed": seed, "stream": stream,
-        "random_bits": random_bits,
+        "rounding": rounding, "overflow": overflow, "flush": flush, "random_bits": random_bits,
+        "seed": whole_number(seed, "seed"), "stream": whole_number(stream, "stream"),
     }  # fmt: skip
     if gradient != "none":
         return _differentiable(x, fmt, gradient, options | {"axis": axis})
     if is_qtorch(fmt) and type(fmt).__name__ == "BlockFloatingPoint":
-        from .qtorch.rounding import round_blocks  # these are built on this module
-
-        rounded: Any = round_blocks(cast(Any, x), fmt, get_rounding(rounding), seed)
-        return cast(T, rounded)
+        return _quantize_qtorch_blocks(x, fmt, options | {"axis": axis})
     row = get_format(fmt)
+    if axis is not None and not isinstance(row, BlockFormat):
+        raise InputError(f"axis = {axis} is for block formats, not {row.name}; leave it out")
     if isinstance(x, torch.Tensor) and x.device.type != "cpu":
         return _quantize_elsewhere(x, row, options, axis)
     if isinstance(row, BlockFormat):
@@ -117,8 +117,8 @@ def encode(
     format gives `BlockCodes`: the codes, their scales, and how they lie.
     """
     options: dict[str, Any] = {
-        "rounding": rounding, "overflow": overflow, "flush": flush, "seed": seed, "stream": stream,
-        "random_bits": random_bits,
+        "rounding": rounding, "overflow": overflow, "flush": flush, "random_bits": random_bits,
+        "seed": whole_number(seed, "seed"), "stream": whole_number(stream, "stream"),
     }  # fmt: skip
     row = get_format(fmt)
     if isinstance(row, BlockFormat):
@@ -190,6 +190,30 @@ def _quantize_elsewhere(
         x, cast(GridFormat, grid).grid, how, get_overflow(options["overflow"]), random,
         seed=options["seed"], stream=options["stream"], name=row.name,
     )  # fmt: skip
+
+
+def _quantize_qtorch_blocks(x: T, number: Any, options: dict[str, Any]) -> T:
+    """Blocks over all dimensions but one; what qtorch's have no counterpart of is refused."""
+    from .qtorch.rounding import round_blocks  # built on this module
+
+    how = get_rounding(options["rounding"])
+    foreign = {
+        "overflow": get_overflow(options["overflow"]) is not Overflow.SATURATE,
+        "flush": get_flush(options["flush"]) is not Flush.NONE,
+        "stream": options["stream"] != 0,
+        "random_bits": options["random_bits"] is not None,
+        "axis": options["axis"] is not None,
+        "rounding": isinstance(how, Stochastic) and how.source != "philox",
+    }
+    if given := [name for name, differs in foreign.items() if differs]:
+        raise InputError(
+            f"quantize: {', '.join(given)} is not for {number}; leave it out, or pass a BlockFormat"
+        )
+    if isinstance(x, torch.Tensor):
+        return round_blocks(x, number, how, options["seed"])
+    array, rebuild, _ = as_floats(x)
+    tensor = torch.from_numpy(np.array(array))
+    return rebuild(round_blocks(tensor, number, how, options["seed"]).numpy())
 
 
 def _refuse_flush(flush: str | Flush, row: BlockFormat) -> None:

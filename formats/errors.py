@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from operator import index
 
 
 class InputError(ValueError):
@@ -26,3 +27,15 @@ def choice(value: str, allowed: Iterable[str], what: str, where: str = "") -> st
     place = f"{where}: " if where else ""
     listed = ", ".join(names)
     raise InputError(f'{place}{what} = "{value}" is not one of {listed}{hint(value, names)}')
+
+
+def whole_number(value: object, what: str) -> int:
+    """`value` as an int: Python's, numpy's or torch's integers.
+
+    Raises:
+        InputError: anything else, 1.0 included.
+    """
+    try:
+        return int(index(value))  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError(f"{what} = {value!r} is not a whole number; pass an int") from None

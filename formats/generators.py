@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError, choice
+from .errors import InputError, choice, whole_number
 from .jit import jit
 from .random import fill_words, random_word_reference
 
@@ -226,6 +226,7 @@ def draw_words(source: str, count: int, seed: int = 0, stream: int = 0) -> NDArr
     choice(source, RANDOM_SOURCES, "source", "draw_words")
     if count < 0:
         raise InputError(f"draw_words: count = {count} is negative")
+    seed, stream = whole_number(seed, "seed"), whole_number(stream, "stream")
     if source == "philox":
         key = np.uint64(seed % 2**64), np.uint64(stream % 2**64)
         words: NDArray[np.uint32] = fill_words(

@@ -68,7 +68,7 @@ def encode_grid(x: Array, row: GridFormat, how: Conversion) -> Array:
     plan, given, key = _plan(row, how, x.dtype)
     if plan.lane.one.dtype != x.dtype:
         x = x.astype(np.float64)
-    straight = plan.kind != GENERAL and row.name != "float64"
+    straight = plan.kind != GENERAL and not _is_float64(row)
     if not straight or how.flush in (Flush.OUTPUTS, Flush.BOTH):
         return _codes(quantize_grid(x.astype(np.float64), row, how), row).astype(dtype)
     check_policy(x, row, how.overflow)
@@ -133,12 +133,17 @@ def check_policy(x: Array, row: GridFormat, policy: Overflow) -> None:
         raise InputError(f"infinity in the input cannot wrap into {row.name}; use saturate")
 
 
+def _is_float64(row: GridFormat) -> bool:
+    """Whether the codes are those of float64, whatever the name: the bits of the values."""
+    return isinstance(row, FloatFormat) and row.bits == 64
+
+
 def _codes(values: NDArray[np.float64], row: GridFormat) -> NDArray[np.uint64]:
     """Codes of values on the grid."""
     if not isinstance(row, FloatFormat):
         steps = np.ldexp(values, -row.grid.min_exponent + row.grid.subnormal_fraction_bits)
         return steps.astype(np.int64).astype(np.uint64) & np.uint64(2**row.bits - 1)
-    if row.name == "float64":
+    if _is_float64(row):
         return values.view(np.uint64)
     codes = np.empty(values.shape, np.uint64)
     start_threads()

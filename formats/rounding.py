@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
-from .errors import InputError, choice
+from .errors import InputError, choice, whole_number
 from .generators import RANDOM_SOURCES
 
 
@@ -50,6 +50,7 @@ class Stochastic:
     source: str = "philox"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bits", whole_number(self.bits, "stochastic rounding: bits"))
         if not 1 <= self.bits <= 32:
             raise InputError(f"stochastic rounding: bits = {self.bits} is not one of 1 to 32")
         choice(self.rule, STOCHASTIC_RULES, "rule", "stochastic rounding")

@@ -200,7 +200,7 @@ def test_quantizer_rounds_both_ways_with_hooks_and_mask() -> None:
         (lambda: quantizer(FloatingPoint(4, 3), clamping_grad_zero=True), ["FixedPoint", "clamp"]),
         (lambda: get_format(FixedPoint(8, 4, clamp=False)), ["clamp=False", "clamp=True"]),  # type: ignore[arg-type]
         (lambda: get_format(FixedPoint(4, 10)), ["fl=10", "wl - 1"]),  # type: ignore[arg-type]
-        (lambda: get_format(BlockFloatingPoint(8)), ["wl=8", "block_quantize"]),  # type: ignore[arg-type]
+        (lambda: get_format(BlockFloatingPoint(8, 0)), ["wl=8", "block_quantize"]),  # type: ignore[arg-type]
         (lambda: from_qtorch(FloatingPoint(0, 3), "recipe x"), ["recipe x", "exp=0"]),
     ],
 )  # fmt: skip

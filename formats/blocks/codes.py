@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, choice
 from ..packing import pack_codes, packed_bytes, unpack_codes
 from .block import BlockFormat
 
@@ -69,7 +69,7 @@ class BlockCodes:
 
 def unpack_blocks(
     packed: Mapping[str, Values],
-    fmt: BlockFormat,
+    fmt: str | BlockFormat,
     shape: tuple[int, ...],
     *,
     axis: int | None = None,
@@ -78,15 +78,27 @@ def unpack_blocks(
     """The codes that `BlockCodes.pack` was called on.
 
     Raises:
-        InputError: a part is missing, or does not have the size that `shape` gives it.
+        InputError: no block format; a part is missing, or does not have the size that `shape`
+            gives it; another dtype than float32 and float64.
     """
-    wanted = ["codes", "scales", *(["zero_points"] if fmt.scale_rule.zero_point else [])]
-    missing = [name for name in wanted if name not in packed]
-    if missing:
-        raise InputError(f"unpack_blocks: {', '.join(missing)} missing from the packed parts")
+    from ..catalog import get_format
+    from .layout import lay_out  # built on this module
+
+    row = get_format(fmt, "unpack_blocks")
+    if not isinstance(row, BlockFormat):
+        raise InputError(f"unpack_blocks: {row.name} has no blocks; decode takes its codes")
+    fmt = row
+    choice(dtype, ("float32", "float64"), "dtype", "unpack_blocks")
+    _refuse_missing(packed, fmt)
     scales, zeros, tensor = packed["scales"], packed.get("zero_points"), packed.get("tensor_scale")
+    wanted = lay_out(shape, fmt, axis)[1]
+    if tuple(scales.shape) != wanted:
+        raise InputError(
+            f"unpack_blocks: scales of shape {tuple(scales.shape)} are not {wanted}, the blocks of "
+            f"{fmt.name} in {shape}"
+        )
     if zeros is not None:
-        zeros = _unpack(zeros, fmt.bits, tuple(scales.shape))
+        zeros = _unpack(zeros, fmt.bits, wanted)
     return BlockCodes(
         codes=_unpack(packed["codes"], fmt.bits, shape),
         scales=scales,
@@ -96,6 +108,14 @@ def unpack_blocks(
         axis=fmt.axis if axis is None else axis,
         dtype=dtype,
     )
+
+
+def _refuse_missing(packed: Mapping[str, Values], fmt: BlockFormat) -> None:
+    rule = fmt.scale_rule
+    needed = {"zero_points": rule.zero_point, "tensor_scale": rule.two_level}
+    wanted = ["codes", "scales", *(name for name, needs in needed.items() if needs)]
+    if missing := [name for name in wanted if name not in packed]:
+        raise InputError(f"unpack_blocks: {', '.join(missing)} missing from the packed parts")
 
 
 def _packed_size(shape: tuple[int, ...], bits: int) -> int:
@@ -112,6 +132,9 @@ def _pack(codes: Values, bits: int) -> Values:
 
 
 def _unpack(packed: Values, bits: int, shape: tuple[int, ...]) -> Values:
-    if bits > 8:
-        return packed.reshape(shape)
-    return unpack_codes(packed, bits, (shape or (1,))[-1]).reshape(shape)
+    codes = packed if bits > 8 else unpack_codes(packed, bits, (shape or (1,))[-1])
+    if prod(codes.shape) != prod(shape):
+        raise InputError(
+            f"unpack_blocks: {prod(codes.shape)} codes of {bits} bits do not fill shape {shape}"
+        )
+    return codes.reshape(shape)

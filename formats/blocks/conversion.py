@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..arrays import as_floats
+from ..arrays import as_floats, plain
 from ..conversion import decode, encode, quantize
 from ..errors import InputError
 from ..format import FLOAT32, FloatFormat, IntegerFormat, fits
@@ -203,7 +203,7 @@ class _Mode:
     def _check_bits(self, x: Array) -> None:
         if self.random_bits is None:
             return
-        random = self.random_bits = np.ascontiguousarray(self.random_bits)
+        random = self.random_bits = plain(np.asarray(self.random_bits))
         if random.shape != x.shape or random.dtype.kind not in "iu":
             raise InputError(
                 f"random_bits: {random.dtype} {random.shape} are not integers of shape {x.shape}"

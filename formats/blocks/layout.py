@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..conversion import quantize
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from ..tables.codebook import CodebookFormat
 from .block import BlockFormat
 from .kernels import Layout, find_largest, find_range, spread_blocks
@@ -30,7 +30,7 @@ def lay_out(
     The scales have the array's shape with the blocked axes divided; those of a whole tensor have
     no axis, unless it is empty.
     """
-    axis = fmt.axis if axis is None else axis
+    axis = fmt.axis if axis is None else whole_number(axis, "axis")
     if not shape or not fmt.block:
         n = prod(shape)
         return Layout(1, 1, n, 1, 1, max(n, 1)), () if n else (0,)

@@ -52,7 +52,7 @@ def convert(
             conversion that takes none.
     """
     row = get_conversion(conversion)
-    operands = _operand_codes(np.asarray(x), row)
+    operands = _operand_codes(np.asarray(getattr(x, "detach", lambda: x)()), row)
     words = _words(row, operands.size, random, source, seed, stream)
     out = np.empty(operands.shape, np.uint32)
     shift = np.array([lane.shift for lane in row.lanes], np.uint32)

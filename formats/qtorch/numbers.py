@@ -3,7 +3,8 @@
     FloatingPoint(exp, man)                   the format of these widths: (4, 3) is e4m3, (5, 2)
                                               e5m2, (8, 7) bfloat16, another pair eXmY
     FixedPoint(wl, fl, clamp, symmetric)      Q(wl - fl - 1).(fl), two's complement of wl bits
-    BlockFloatingPoint(wl, dim)               integers of wl bits, symmetric, one exponent a block
+    BlockFloatingPoint(wl, dim)               integers of wl bits, symmetric, one exponent a block;
+                                              dim = -1, one block in all, is a `BlockFormat`
 
 FloatingPoint(4, 3) is the E4M3 that hardware has, with its NaN and its largest value 448. QPyTorch
 keeps no code for NaN or infinity, so that its own range ends at 480; for exactly that one,
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 
 if TYPE_CHECKING:
-    from ..format import Format
+    from ..blocks.block import AnyFormat, BlockFormat
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class BlockFloatingPoint:
     dim: int = -1
 
 
+_SOURCE = "QPyTorch, qtorch 0.3.0: BlockFloatingPoint(wl, dim=-1), arXiv 1910.04540"
 _NAMES = ("FloatingPoint", "FixedPoint", "BlockFloatingPoint")
 _MODULES = ("qtorch.number", __name__)
 #: The pairs whose name says more than eXmY.
@@ -65,12 +67,13 @@ def is_qtorch(number: object) -> bool:
     return kind.__name__ in _NAMES and kind.__module__ in _MODULES
 
 
-def from_qtorch(number: Any, where: str = "") -> "Format":
+def from_qtorch(number: Any, where: str = "") -> "AnyFormat":
     """The format of a qtorch number; see the head of this file.
 
     Raises:
         InputError: widths outside of what qtorch or the format allows; clamp=False, which has no
-            largest value and so is no format; a `where` is named as the place.
+            largest value and so is no format; blocks over all dimensions but one, which depend on
+            the tensor; a `where` is named as the place.
     """
     from ..catalog import get_element
 
@@ -81,10 +84,37 @@ def from_qtorch(number: Any, where: str = "") -> "Format":
         case "FixedPoint":
             return get_element(_fixed_name(number, place))
         case _:
-            raise InputError(
-                f"{place}{_shown(number)} scales blocks of a tensor and is no format of single "
-                "numbers; use tapeout.formats.qpytorch.block_quantize"
-            )
+            return _block_format(number, place)
+
+
+def _block_format(number: Any, place: str) -> "BlockFormat":
+    """The whole tensor over one power of two: Q1.(wl - 2), symmetric, times 2^E of the largest.
+
+    The values are those of `qtorch_rounding.round_blocks` wherever 2^-127 <= the largest
+    magnitude < 2^128. The scale's format ends there: below, the quantum stays that of 2^-127;
+    beyond, and for infinity, elements saturate.
+    """
+    from ..blocks.block import BlockFormat
+    from ..catalog import get_element
+
+    if number.dim != -1:
+        raise InputError(
+            f"{place}{_shown(number)} has blocks over all dimensions but one, which only a tensor "
+            "fixes; pass it to quantize, or use tapeout.formats.qpytorch.block_quantize"
+        )
+    wl = check_block(number.wl, place)
+    element: Any = get_element(f"q1.{wl - 2}_symmetric")
+    scale: Any = get_element("float8_e8m0fnu")
+    return BlockFormat(
+        f"qtorch_block{wl}", element, scale, block=(), rule="shared_exponent", source=_SOURCE
+    )
+
+
+def check_block(wl: int, place: str = "") -> int:
+    """Refuse what has no magnitude bit, or more than 32."""
+    if not 2 <= wl <= 32:
+        raise InputError(f"{place}BlockFloatingPoint(wl={wl}): wl must be 2 to 32")
+    return int(wl)
 
 
 def check_float(exp: int, man: int, place: str = "") -> None:

@@ -12,7 +12,7 @@ from ..device.rounding import grid_fits, round_parts
 from ..errors import InputError, choice
 from ..format import Grid
 from ..rounding import Rounding, Stochastic
-from .numbers import check_fixed, check_float, from_qtorch
+from .numbers import check_block, check_fixed, check_float, from_qtorch
 
 ROUNDINGS: dict[str, Rounding | Stochastic] = {
     "nearest": Rounding.NEAREST_EVEN,
@@ -69,8 +69,7 @@ def round_blocks(x: Tensor, number: Any, mode: Rounding | Stochastic, seed: int)
 
     number: BlockFloatingPoint(wl, dim), qtorch's or ours; mode: any rounding, not qtorch's alone.
     """
-    if not 2 <= number.wl <= 32:
-        raise InputError(f"BlockFloatingPoint(wl={number.wl}): wl must be 2 to 32")
+    check_block(number.wl)
     if not -1 <= number.dim < max(x.dim(), 1):
         raise InputError(
             f"BlockFloatingPoint(dim={number.dim}): x has {x.dim()} dimensions; use -1 to "
