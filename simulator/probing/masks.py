@@ -16,6 +16,9 @@ BATCH = 8192
 #: Exponents of (M, unit) are taken inside these, the widest that behave first.
 WINDOWS = ((900, -900), (100, -100), (40, -60), (14, -14), (9, -9), (7, -9))
 
+#: Below this ratio of M and a normal unit, in bits, subnormal units are tried first.
+NARROW = 64
+
 
 def float_format(fmt: ArithmeticFormat, what: str) -> FloatFormat:
     """The format, if it is a float.
@@ -40,7 +43,9 @@ def factors(values: Values, fmt_a: FloatFormat, fmt_b: FloatFormat) -> tuple[Val
     if not np.isin(significand[values != 0], (0.5, 0.75, 0.5625)).all():
         raise InputError("a product's significand is not one of 1, 1.5 and 1.125")
     low, high = lowest(fmt_a), fmt_a.max_exponent
-    ea = np.clip(e // 2, np.maximum(low, e - fmt_b.max_exponent), np.minimum(high, e - lowest(fmt_b)))
+    ea = np.clip(
+        e // 2, np.maximum(low, e - fmt_b.max_exponent), np.minimum(high, e - lowest(fmt_b))
+    )
     a = np.sign(values) * np.ldexp(np.where(single | squared, 1.5, 1.0), ea)
     b = np.ldexp(np.where(squared, 1.5, 1.0), e - ea)
     return np.where(values == 0, 0.0, a), np.where(values == 0, 0.0, b)
@@ -121,7 +126,8 @@ def choose_mask(bench: Bench) -> Mask:
     fmt_a, fmt_b = bench.formats()
     out = float_format(bench.target.output, "output")
     tiny = max(lowest(fmt_a) + lowest(fmt_b), lowest(out))
-    windows = [(min(high, h), max(low, w)) for h, w in WINDOWS] + [(high, tiny)]
+    windows = [(min(high, h), max(low, w)) for h, w in WINDOWS]
+    windows.insert(0 if high - low < NARROW else len(windows), (high, tiny))
     fallback = None
     for h, w in dict.fromkeys(windows):
         if h - w < 2 or not _behaves(bench, h, w):

@@ -64,7 +64,9 @@ class Target:
             with np.errstate(all="ignore"):
                 result = self.call(*given)
         except Exception as error:
-            raise InputError(f"{self.name}: the call failed: {type(error).__name__}: {error}") from None
+            raise InputError(
+                f"{self.name}: the call failed: {type(error).__name__}: {error}"
+            ) from None
         if isinstance(result, torch.Tensor):
             result = result.to(torch.float64).numpy()
         out = np.asarray(result, np.float64)
@@ -119,7 +121,9 @@ def torch_target(dtype: str) -> Target:
     def call(a: Values, b: Values) -> Values:
         out = np.empty(len(a))
         for n in range(0, len(a), SIDE):
-            x, y = (torch.from_numpy(np.ascontiguousarray(v[n : n + SIDE])).to(kind) for v in (a, b))
+            x, y = (
+                torch.from_numpy(np.ascontiguousarray(v[n : n + SIDE])).to(kind) for v in (a, b)
+            )
             out[n : n + SIDE] = torch.matmul(x, y.T.contiguous()).diagonal().to(torch.float64)
         return out
 

@@ -145,12 +145,12 @@ class Probe:
         return min(fmt.fraction_bits for fmt in self.bench.formats()) > 0
 
 
-def name_mode(found: Values) -> str | None:
-    """The rounding mode that gives these units; None if no single one does."""
+def name_mode(found: Values) -> str:
+    """The rounding mode that gives these units; "unknown" if none does."""
     if (found != found[0]).any():
         return "stochastic"
     got = tuple(tuple(int(v) if v == int(v) else None for v in half) for half in found[0])
-    return next((mode for mode, wanted in MODES.items() if got == wanted), None)
+    return next((mode for mode, wanted in MODES.items() if got == wanted), "unknown")
 
 
 def measure(revealed: Revealed, bench: Bench) -> list[Finding]:
