@@ -119,7 +119,7 @@ def _rows(
     dot["rounding"] = rounding
     if rounding == "stochastic":
         dot["random_bits"] = values.get("random_bits") or 16
-    promotion = None
+    promotion: dict[str, Any] | None = None
     bits = values.get("accumulator_bits")
     if structure.promote_every:
         promotion = {"every": structure.promote_every}

@@ -8,7 +8,7 @@ from ...formats import get_format
 from ...formats.errors import InputError
 from ...formats.format import FloatFormat
 from ..dot_unit import DotUnit
-from ..order import Chain, Exact, Fused, Order, Promotion, SplitK
+from ..order import Chain, Exact, Fused, Order, SplitK
 from ..order import Sequence as KSequence
 from ..order import Tree as TreeOrder
 from .expected import tree_of
@@ -146,17 +146,20 @@ def _steps(sequence: tuple[int, ...] | KSequence, depth: int) -> list[int]:
 def _sequences(tree: Tree, depth: int) -> Iterator[tuple[int, ...] | KSequence]:
     """The order of k in which the tree adds, by name, or as the shortest repeated permutation."""
     found = [k for k in _in_time(tree) if k != C]
+    if found == sorted(found):
+        return
+    periods: list[tuple[int, ...]] = []
     named = [KSequence(name="descending")]
     named += [KSequence(name="interleaved", stride=s) for s in range(2, depth)]
-    for sequence in named:
-        if _steps(sequence, depth) == found and found != sorted(found):
-            yield sequence
-    for size in range(2, depth + 1):
-        order = tuple(found[:size])
-        if sorted(order) == list(range(size)) and _steps(order, depth) == found:
-            if found != sorted(found):
-                yield order
-            return
+    # Without C the first two products commute: either may have come first.
+    for times in (found, [*found[1::-1], *found[2:]]):
+        yield from (sequence for sequence in named if _steps(sequence, depth) == times)
+        for size in range(2, depth + 1):
+            order = tuple(times[:size])
+            if sorted(order) == list(range(size)) and _steps(order, depth) == times:
+                periods.append(order)
+                break
+    yield from sorted(periods, key=len)
 
 
 def _in_time(tree: Tree) -> list[int]:

@@ -122,7 +122,7 @@ class Probe:
         depths = self.depths()
         total = sum(fixed.values())
         out = self.run([fixed | {leaf: 2.0**-d} for d in depths])
-        ends = [d for d, value in zip(depths, out, strict=True) if value == total + 2.0**-d]
+        ends = [d for d, value in zip(depths, out, strict=True) if value - total == 2.0**-d]
         run = 0
         while run + 1 in ends:
             run += 1
@@ -236,8 +236,8 @@ def _rounding(probe: Probe, fixed: dict[int, float], leaf: int, kept: int) -> It
 
 def _ends(probe: Probe, found: list[Finding]) -> Iterator[Finding]:
     """Products rounded or fused, subnormals, overflow."""
-    yield _product(probe, next((f.value for f in found if f.name == "inner_bits"), None)
-                   or next((f.value for f in found if f.name == "accumulator_bits"), None))  # fmt: skip
+    values = {finding.name: finding.value for finding in found}
+    yield _product(probe, values.get("inner_bits") or values.get("accumulator_bits"))
     fmt_a, fmt_b = probe.bench.formats()
     out = float_format(probe.bench.target.output, "output")
     row = np.zeros((1, probe.bench.depth))
