@@ -41,7 +41,8 @@ def probe(
 
     \b
     Exit codes:
-      0  the row reproduces the target on every compared output
+      0  the row reproduces the target on every compared output (signs of zeros are counted
+         apart), or the target is stochastic, which no comparison of outputs can show
       1  it does not, or there is none: no order family matches
       2  bad input
 

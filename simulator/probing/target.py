@@ -119,13 +119,14 @@ def torch_target(dtype: str) -> Target:
     kind = DTYPES[choice(dtype, DTYPES, "torch")]
 
     def call(a: Values, b: Values) -> Values:
-        out = np.empty(len(a))
-        for n in range(0, len(a), SIDE):
-            x, y = (
-                torch.from_numpy(np.ascontiguousarray(v[n : n + SIDE])).to(kind) for v in (a, b)
-            )
-            out[n : n + SIDE] = torch.matmul(x, y.T.contiguous()).diagonal().to(torch.float64)
-        return out
+        # Always a whole matrix: a single row may take another path of the library.
+        rows = -(-len(a) // SIDE) * SIDE
+        x, y = (np.concatenate([v, np.zeros((rows - len(v), v.shape[1]), v.dtype)]) for v in (a, b))
+        out = np.empty(rows)
+        for n in range(0, rows, SIDE):
+            p, q = (torch.from_numpy(v[n : n + SIDE]).to(kind) for v in (x, y))
+            out[n : n + SIDE] = torch.matmul(p, q.T.contiguous()).diagonal().to(torch.float64)
+        return out[: len(a)]
 
     fmt = arithmetic_format(dtype)
     return Target(f"torch.matmul {dtype} (torch {torch.__version__})", fmt, fmt, fmt, call)
