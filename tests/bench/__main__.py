@@ -14,6 +14,7 @@ from rich.table import Table
 from tapeout.formats.jit import set_threads
 
 from .blocks import block_conversions
+from .chains import chains
 from .conversions import conversions
 from .products import products
 from .steps import steps
@@ -23,6 +24,7 @@ SUBJECTS = {
     "conversions": conversions,
     "blocks": block_conversions,
     "products": products,
+    "chains": chains,
     "steps": steps,
 }
 
