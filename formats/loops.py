@@ -8,6 +8,8 @@ first-level cache from its random bits to its codes.
 import numpy as np
 
 from .jit import (
+    ROUND_NEAREST,
+    ROUND_TOWARD_ZERO,
     add_bits,
     and_bits,
     bits_float,
@@ -19,8 +21,10 @@ from .jit import (
     parallel_jit,
     prange,
     scalar_jit,
+    set_rounding,
     shift_left,
     shift_right,
+    stay_apart,
 )
 from .kernels import power_of_two, round_value
 from .lanes import (
@@ -35,7 +39,7 @@ from .random import fill_random
 
 _ONE = np.int64(1)
 #: Elements that one thread takes at a time; shorter arrays are not worth a second thread.
-CHUNK = 4096
+CHUNK = 8192
 
 
 @scalar_jit
@@ -99,9 +103,12 @@ def _directed(x, lane):  # type: ignore[no-untyped-def]
 
 @scalar_jit
 def _random(x, r, lane):  # type: ignore[no-untyped-def]
-    """srff and srf: bits below the increment's lowest cannot carry, so they may be truncated."""
-    size, rise = np.abs(x), _raised(x, lane)
-    bits = _truncated(size, size + rise, rise)
+    """srff and srf: bits below the increment's lowest cannot carry, so they may be truncated.
+
+    The thread rounds toward zero, so that the one inexact sum is truncated; all others are exact.
+    """
+    rise = _raised(x, lane)
+    bits = float_bits(np.abs(x) + rise)
     increment = add_bits(shift_left(convert(r, bits), lane.left), lane.base)
     value = bits_float(and_bits(add_bits(bits, increment), lane.keep)) - rise
     return np.copysign(value, x)
@@ -141,6 +148,7 @@ def _directed_loop(x, out, lane):  # type: ignore[no-untyped-def]
 
 @jit
 def _random_loop(x, r, out, lane):  # type: ignore[no-untyped-def]
+    stay_apart()
     for i in range(x.size):
         y = convert(x[i], lane.one)
         value = _random(_clamped(y, lane), r[i], lane) + lane.zero
@@ -149,6 +157,7 @@ def _random_loop(x, r, out, lane):  # type: ignore[no-untyped-def]
 
 @jit
 def _random_bounded_loop(x, r, out, lane):  # type: ignore[no-untyped-def]
+    stay_apart()
     for i in range(x.size):
         y = convert(x[i], lane.one)
         out[i] = _bounded(y, _random(y, r[i], lane), lane)
@@ -182,9 +191,13 @@ def round_run(x, out, r, kind, lane, grid, mode, overflow, k):  # type: ignore[n
     elif kind == DIRECTED:
         _directed_loop(x, out, lane)
     elif kind == RANDOM:
+        set_rounding(ROUND_TOWARD_ZERO)
         _random_loop(x, r, out, lane)
+        set_rounding(ROUND_NEAREST)
     elif kind == RANDOM_BOUNDED:
+        set_rounding(ROUND_TOWARD_ZERO)
         _random_bounded_loop(x, r, out, lane)
+        set_rounding(ROUND_NEAREST)
     elif kind == RANDOM_ROUNDED:
         _random_rounded_loop(x, r, out, lane)
     else:
