@@ -222,6 +222,26 @@ def test_dlfloat_equals_its_published_conversion() -> None:
     ).all()
 
 
+def test_every_half_goes_to_the_nearest_dlfloat() -> None:
+    """The bits of float32, to 9 fraction bits, ties to even; exponent field and fraction 0 is 0."""
+    bits = X.astype(np.float32).view(np.uint32).astype(np.int64)
+    size = bits & 0x7FFFFFFF
+    rounded = (size + 0x1FFF + (size >> 14 & 1)) >> 14
+    body = np.maximum(rounded - ((127 - 31) << 9), 0)
+    want = np.minimum(body, 0x7FFE) | bits >> 31 << 15
+    assert np.array_equal(encode(X, "dlfloat16"), want)
+    assert np.array_equal(decode(want.astype(np.uint16), "dlfloat16"), quantize(X, "dlfloat16"))
+
+
+def test_every_half_goes_to_the_nearest_scale() -> None:
+    """e8m0: powers of two, halfway up (its significand is always odd); no zero, no sign."""
+    positive = X[(X > 0) & np.isfinite(X)]
+    fraction, exponent = np.frexp(positive)
+    want = np.clip(exponent - 1 + (fraction >= 0.75), -127, 127)
+    assert np.array_equal(np.log2(quantize(positive, "e8m0")), want)
+    assert (quantize(-positive, "e8m0") == 2.0**-127).all()
+
+
 def goes_to(thresholds: list[Fraction], below: Any, ties_up: list[bool]) -> np.ndarray:
     """How many thresholds each of X is above; `below(x, T)` is the exact sign of x - T."""
     unique, back = np.unique(X, return_inverse=True)

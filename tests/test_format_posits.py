@@ -1,11 +1,13 @@
 """Posits against SoftPosit and against the bit strings of the standard."""
 
 import math
+from fractions import Fraction
 
+import ml_dtypes
 import numpy as np
 import pytest
 
-from tapeout.formats import decode, encode, get_format, quantize
+from tapeout.formats import decode, encode, get_format, list_formats, quantize
 from tapeout.formats.tables.reference import posit_exact
 
 softposit = pytest.importorskip(
@@ -89,3 +91,32 @@ def test_published_examples() -> None:
     """Gustafson & Yonemoto 2017, figure 5: 0 0001 101 11011101 with es = 3 is 477/2^27."""
     assert decode(0b0000110111011101, "posit16es3") == 477 / 134217728
     assert decode(0b01000000, "posit8") == 1.0 and get_format("posit8").largest == 2.0**24
+
+
+def every_half() -> np.ndarray:
+    """Every bfloat16 and float16, as float64."""
+    bits = np.arange(2**16, dtype=np.uint16)
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        return np.concatenate((bits.view(ml_dtypes.bfloat16), bits.view(np.float16)), dtype=float)
+
+
+@pytest.mark.parametrize("name", [n for n in list_formats() if n.startswith("posit")])
+def test_every_half_goes_to_the_nearest_posit(name: str) -> None:
+    """The threshold between two neighbours is the posit of one more bit that lies between them."""
+    bits, es = (int(part) for part in name[5:].split("es"))
+    x = every_half()
+    size = np.abs(x)
+    codes = np.arange(1, 1 << (bits - 1))  # the positive posits, ascending
+    between = [posit_exact(2 * code + 1, bits + 1, es) for code in codes[:-1].tolist()]
+    thresholds = np.array([float(t or 0) for t in between])
+    assert [Fraction(t) for t in thresholds.tolist()] == between
+    index = np.searchsorted(thresholds, size, side="left")
+    tie = np.append(thresholds, np.nan)[np.minimum(index, thresholds.size)] == size
+    code = codes[index + (tie & (codes[index] % 2 == 1))]
+    code = np.where(size == 0, 0, np.where(x < 0, (1 << bits) - code, code))
+    code = np.where(np.isfinite(x), code, 1 << (bits - 1))
+    assert np.array_equal(encode(x, name), code)
+    want = [
+        math.nan if (v := posit_exact(c, bits, es)) is None else float(v) for c in code.tolist()
+    ]
+    assert np.array_equal(quantize(x, name), np.array(want), equal_nan=True)
