@@ -77,7 +77,7 @@ def test_bfloat16_arrays_are_taken_as_bfloat16_tensors() -> None:
 
 
 def test_tensors_that_numpy_cannot_view() -> None:
-    negated = torch._neg_view(torch.tensor([1.55, -2.0]))
+    negated = torch._neg_view(torch.tensor([1.55, -2.0]))  # pyright: ignore[reportPrivateImportUsage]
     assert quantize(negated, "e4m3").tolist() == [-1.5, 2.0]
     with pytest.raises(InputError, match="to_dense"):
         quantize(torch.eye(3).to_sparse(), "e4m3")
