@@ -13,7 +13,7 @@ help:  ## list the targets
 demo: $(STAMP)  ## run the quickstart study (about four minutes on two cores) and write its report
 	$(BIN)/tapeout run quickstart
 
-test: $(STAMP)  ## all tests but the nightly sweeps, about 15 minutes on two cores
+test: $(STAMP)  ## all tests but the nightly sweeps, about 10 minutes on two cores
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
 
 test-all: $(STAMP)  ## the nightly sweeps too
