@@ -50,8 +50,8 @@ class Lane(NamedTuple):
         nothing, one, infinity: 0, 1 and infinity in the lane's type.
         sign: the place of the sign bit. magnitude: the mask of all others.
         rebias: added to bits >> drop, makes the code's magnitude. lower, signs: the sign bit's
-            way into the code. lift: without subnormals one quantum is the first normal number,
-            whose code is 2^lift. minus_zero: the code of -0. mask: all bits of a code.
+            way into the code. alike: whether codes are the bits of values, moved: -0 has its code
+            if there is a sign, and there are subnormals. mask: all bits of a code.
     """
 
     drop: Any
@@ -79,8 +79,7 @@ class Lane(NamedTuple):
     rebias: Any
     lower: Any
     signs: Any
-    lift: Any
-    minus_zero: Any
+    alike: Any
     mask: Any
     infinity_code: Any
     nan_code: Any
@@ -99,7 +98,7 @@ class Plan(NamedTuple):
 
 _INTEGERS = {
     "drop", "keep", "base", "by_last", "by_sign", "left", "keep_drawn", "sign", "magnitude",
-    "rebias", "lower", "signs", "lift", "minus_zero", "mask", "infinity_code", "nan_code",
+    "rebias", "lower", "signs", "alike", "mask", "infinity_code", "nan_code",
 }  # fmt: skip
 
 
@@ -196,14 +195,14 @@ def _lane(
         "mask": (1 << fmt.bits) - 1,
         "lower": sign - (fmt.bits - 1),
         "signs": (1 << (fmt.bits - 1)) if grid.lowest < 0.0 else 0,
-        "minus_zero": (1 << (fmt.bits - 1)) if grid.signed_zero else 0,
-        "lift": 0,
+        "alike": 0,
         "rebias": 0,
         "infinity_code": 0,
         "nan_code": 0,
     }
     if isinstance(fmt, FloatFormat):
-        fields["lift"] = grid.fraction_bits - grid.subnormal_fraction_bits
+        same = grid.fraction_bits == grid.subnormal_fraction_bits
+        fields["alike"] = int(same and grid.signed_zero == (grid.lowest < 0.0))
         bias = 1 - width.min_exponent + fmt.min_exponent - 1
         fields["rebias"] = -(bias << fmt.fraction_bits)
         fields["infinity_code"] = encode_exact(math.inf, fmt) if fmt.infinity else 0

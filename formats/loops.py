@@ -248,7 +248,7 @@ def _float_codes(values, codes, lane):  # type: ignore[no-untyped-def]
 
 @jit
 def _nearest_codes(x, codes, lane):  # type: ignore[no-untyped-def]
-    """`_nearest_loop` and `_float_codes` at once: the code is the rounded bits, moved."""
+    """`_nearest_loop` and `_float_codes` at once, where the code is the rounded bits, moved."""
     for i in range(x.size):
         y = convert(x[i], lane.one)
         value = _clamped(y, lane)
@@ -256,10 +256,9 @@ def _nearest_codes(x, codes, lane):  # type: ignore[no-untyped-def]
         bits = float_bits(size)
         last = and_bits(shift_right(bits, lane.drop), lane.by_last)
         place = shift_right(add_bits(add_bits(bits, lane.base), last), lane.drop)
-        below = shift_left(convert(np.rint(size * lane.scale), bits), lane.lift)
+        below = convert(np.rint(size * lane.scale), bits)
         body = add_bits(place, lane.rebias) if size >= lane.threshold else below
         code = or_bits(body, and_bits(shift_right(float_bits(value), lane.lower), lane.signs))
-        code = lane.minus_zero if code == lane.signs else code
         codes[i] = lane.nan_code if y != y else code
 
 
@@ -273,7 +272,7 @@ def _whole_codes(values, codes, lane):  # type: ignore[no-untyped-def]
 
 @jit
 def _encode_run(x, codes, r, whole, kind, lane, grid, mode, overflow, k):  # type: ignore[no-untyped-def]
-    if kind == NEAREST and not whole:
+    if kind == NEAREST and not whole and lane.alike:
         _nearest_codes(x, codes, lane)
         return
     values = np.empty(x.size, x.dtype)
