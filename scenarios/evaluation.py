@@ -25,9 +25,7 @@ def evaluate(session: Session) -> dict[str, Any]:
     quiet = getattr(session.optimizer, "eval_weights", nullcontext)
     size, probe = run.train.batch, run.train.probe
     model.eval()
-    emulation = emulate(
-        session.chip, session.recipe, model=model, seed=run.seed + EVALUATION_SEED, position=0
-    )
+    emulation = emulate(session.chip, session.recipe, model=model, seed=run.seed + EVALUATION_SEED)
     with emulation, quiet(), torch.no_grad():
         test = [model(part) for part in torch.split(data.test_images, size)]
         train = [model(part) for part in torch.split(data.train_images[:probe], size)]

@@ -22,7 +22,7 @@ class Session:
 
     run: Run
     step: int = 0
-    position: int = 0
+    emulation: dict[str, Any] | None = None
     reason: str = ""
     coverage: dict[str, list[str]] = field(default_factory=dict)
 
@@ -46,7 +46,7 @@ class Session:
         """All that the next step depends on, as tensors and plain scalars."""
         return {
             "step": self.step,
-            "position": self.position,
+            "emulation": self.emulation,
             "reason": self.reason,
             "coverage": self.coverage,
             "watch": [self.watch.first, self.watch.above],
@@ -58,7 +58,7 @@ class Session:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state`, which `load_checkpoint` returned."""
-        self.step, self.position = state["step"], state["position"]
+        self.step, self.emulation = state["step"], state["emulation"]
         self.reason, self.coverage = state["reason"], state["coverage"]
         self.watch.first, self.watch.above = state["watch"]
         self.model.load_state_dict(state["model"])

@@ -47,7 +47,7 @@ def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None
         session.recipe,
         model=session.model,
         seed=run.seed,
-        position=session.position,
+        state=session.emulation,
     )
     with emulation as trace:
         for batch in batches:
@@ -58,7 +58,7 @@ def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None
             report(session.step, row["loss"])
             if session.reason:
                 break
-        session.position = trace.position
+        session.emulation = trace.state_dict()
         found, known = trace.coverage(), session.coverage
         session.coverage = {
             kind: sorted({*known.get(kind, ()), *found.get(kind, ())})

@@ -7,7 +7,7 @@ from .matrix import list_assumptions
 from .operations import register_op
 from .order import Chain, Exact, Fused, Integer, Sequence, SplitK, Tree, TwoStage
 from .recipe import Recipe, list_recipes, load_recipe
-from .trace import Trace
+from .tracing import Trace
 
 __all__ = [
     "Chain",

@@ -9,17 +9,12 @@ a closure that it calls, all are optimizer operands. Recomputation under checkpo
 gradients enabled, which tells it from the backward pass proper.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
 
-from .trace import Key, Trace
+from .phase import Phase, differentiating, in_backward
 
 Shape = tuple[int, ...]
 _RECOMPUTED = "?"
@@ -50,35 +45,15 @@ class _Seen(NamedTuple):
 
 
 class Roles:
-    """Follows a model through forward, backward and optimizer step."""
+    """Tells what the operands of a product are."""
 
-    def __init__(self, model: torch.nn.Module | None, trace: Trace) -> None:
-        self.model = model
-        self.trace = trace
-        self.optimizing = False
-        self.paused = False
-        self._stack: list[str] = []
+    def __init__(self, phase: Phase) -> None:
+        self.phase = phase
         self._weights: dict[int, str] = {}
         self._seen: dict[int, _Seen] = {}
         self._met: dict[int, str] = {}
         self._sweep_at = 1024
-        self._before: list[tuple[str, torch.Tensor, torch.Tensor]] = []
-        self._handles: list[Any] = []
-
-    def attach(self) -> None:
-        """Hook the model's modules and every optimizer's step."""
         self._find_weights()
-        for name, module in self.model.named_modules() if self.model is not None else []:
-            self._handles.append(module.register_forward_pre_hook(self._enter(name)))
-            self._handles.append(module.register_forward_hook(self._leave, always_call=True))
-        self._handles.append(register_optimizer_step_pre_hook(self._step_begins))
-        self._handles.append(register_optimizer_step_post_hook(self._step_ends))
-
-    def detach(self) -> None:
-        """Remove every hook."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
 
     def note_parameter(self, tensor: torch.Tensor) -> None:
         """Without a model, any `nn.Parameter` that passes by is a weight."""
@@ -86,7 +61,7 @@ class Roles:
 
     def product(self, a: torch.Tensor, b: torch.Tensor) -> Product:
         """The roles of a @ b, in the phase that the run is in."""
-        if self.optimizing and not _differentiating():
+        if self.phase.optimizing and not differentiating():
             return Product("optimizer", "optimizer", "optimizer", ("optimizer", "optimizer"), "")
         return self._backward(a, b) if in_backward() else self._forward(a, b)
 
@@ -94,7 +69,7 @@ class Roles:
         weights = [self._weights.get(_address(x)) for x in (a, b)]
         layer = any(w is not None for w in weights)
         owner = next((w for w in weights if w is not None), "")
-        module = self._stack[-1] if self._stack else owner
+        module = self.phase.module or owner
         for x, weight in zip((a, b), weights, strict=True):
             if weight is None:
                 self._remember(x, module, layer)
@@ -155,65 +130,22 @@ class Roles:
         self._sweep_at = max(1024, 2 * len(self._seen))
 
     def _find_weights(self) -> None:
-        for name, parameter in self.model.named_parameters() if self.model is not None else []:
+        model = self.phase.model
+        for name, parameter in model.named_parameters() if model is not None else []:
             self._weights[_address(parameter)] = name.rpartition(".")[0]
 
-    def _enter(self, name: str) -> Callable[..., None]:
-        def push(module: torch.nn.Module, args: Any) -> None:
-            self._stack.append(name)
+    def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
+        """See `steps.Part`."""
 
-        return push
-
-    def _leave(self, module: torch.nn.Module, args: Any, output: Any) -> None:
-        if self._stack:
-            self._stack.pop()
-
-    def _step_begins(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self.optimizing = self.paused = True
-        names = dict(self.model.named_parameters()) if self.model is not None else {}
-        known = {id(parameter): name for name, parameter in names.items()}
-        self._before = [
-            (known.get(id(p), ""), p, p.detach().clone())
-            for group in optimizer.param_groups
-            for p in group["params"]
-            if p.grad is not None
-        ]
-        self.paused = False
-
-    def _step_ends(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self.paused = True
-        for name, parameter, before in self._before:
-            gradient = parameter.grad
-            if gradient is None or gradient.is_sparse:
-                continue
-            pushed = gradient != 0
-            stalled = int((pushed & (parameter.detach() == before)).sum())
-            key = Key(name, "step", "optimizer", "update", str(parameter.dtype).split(".")[-1])
-            self.trace.count_update(key, int(pushed.sum()) - stalled, stalled)
-        self._before = []
+    def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
+        """The graph of this step is gone; parameters may have moved."""
         self._find_weights()
         self._met.clear()
-        self.optimizing = self.paused = False
 
 
 def _product(gemm: str, names: list[str], layer: bool, module: str) -> Product:
     a, b = names
     return Product(gemm, *((a, b) if layer else ("attention", "attention")), (a, b), module)
-
-
-def _differentiating() -> bool:
-    """Whether a closure runs forward or backward inside of `optimizer.step()`."""
-    return torch.is_grad_enabled() or torch._C._current_graph_task_id() != -1
-
-
-def recomputing() -> bool:
-    """Whether the autograd engine is running a checkpointed forward again."""
-    return torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()
-
-
-def in_backward() -> bool:
-    """Whether the autograd engine is running, and not recomputing a checkpointed forward."""
-    return torch._C._current_graph_task_id() != -1 and not torch.is_grad_enabled()
 
 
 def _gone(seen: _Seen) -> bool:

@@ -209,11 +209,11 @@ def test_position_continues_an_interrupted_run() -> None:
     recipe = load_recipe("int4", {"rounding": "stochastic"})
     with emulate(INT4_CHIP, recipe, model=layer, seed=3) as trace:
         layer(x)
-        middle = trace.position
+        middle = trace.state_dict()
         second = layer(x)
-    with emulate(INT4_CHIP, recipe, model=layer, seed=3, position=middle):
+    with emulate(INT4_CHIP, recipe, model=layer, seed=3, state=middle):
         assert torch.equal(layer(x), second)
-    with emulate(INT4_CHIP, recipe, model=layer, seed=4, position=middle):
+    with emulate(INT4_CHIP, recipe, model=layer, seed=4, state=middle):
         assert not torch.equal(layer(x), second)
 
 

@@ -1,12 +1,13 @@
 """What happened inside an emulated run: counters by module, operation and role."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels.operand import COUNTERS, NAN, NOISE, OVERFLOWED, SATURATED, SIGNAL, UNDERFLOW
+from ...formats.errors import InputError
+from ..kernels.operand import COUNTERS, NAN, NOISE, OVERFLOWED, SATURATED, SIGNAL, UNDERFLOW
 
 COVERAGE = ("bit_exact", "rounded_once", "moved", "native")
 
@@ -21,6 +22,16 @@ class Key(NamedTuple):
     format: str
 
 
+class Keeper(Protocol):
+    """A part of an emulation with a state of its own: dictionaries of tensors and scalars."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the part needs in order to go on."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+
+
 class Trace:
     """Counters of an emulation, and the position of its random streams.
 
@@ -31,13 +42,38 @@ class Trace:
     a gradient, and those among them that the update did not move (stalled).
     """
 
-    def __init__(self, seed: int, position: int) -> None:
+    def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.position = position
+        self.position = 0
+        self._keepers: dict[str, Keeper] = {}
         self._counts: dict[Key, NDArray[np.float64]] = {}
         self._work: dict[Key, list[int]] = {}
         self._coverage: dict[str, set[str]] = {kind: set() for kind in COVERAGE}
         self.assumed: set[str] = set()
+
+    def keep(self, name: str, keeper: "Keeper") -> None:
+        """Make a part's state one of the run's, under `name`."""
+        self._keepers[name] = keeper
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next operation depends on and that the model and optimizer do not hold."""
+        kept = {name: keeper.state_dict() for name, keeper in self._keepers.items()}
+        return {"position": self.position, **kept}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            InputError: the state is of another recipe.
+        """
+        if set(state) != {"position", *self._keepers}:
+            raise InputError(
+                f"emulate: state has {', '.join(sorted(state))}; this recipe keeps position"
+                + "".join(f", {name}" for name in sorted(self._keepers))
+            )
+        self.position = int(state["position"])
+        for name, keeper in self._keepers.items():
+            keeper.load_state_dict(state[name])
 
     def next_stream(self) -> int:
         """The number of a fresh random stream."""

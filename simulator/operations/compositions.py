@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .operations import register_op
+from .declared import register_op
 
 Dims = Sequence[int] | int | None
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
-from .kernels.reduction import sum_rows
-from .units import VectorUnit
+from ..kernels.reduction import sum_rows
+from ..units import VectorUnit
 
 
 def in_float64(func: torch._ops.OpOverload, args: Any, kwargs: Any) -> Any:

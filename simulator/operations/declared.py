@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch._decomp import decomposition_table
 
-from ..formats.errors import InputError, choice
+from ...formats.errors import InputError, choice
 
 Kind = Literal["matrix", "exact", "function", "reduction", "moved", "pointwise", "composite"]
 

@@ -7,19 +7,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..formats import Stochastic, quantize
-from ..formats.errors import InputError
-from ..formats.format import IntegerFormat
-from ..formats.lanes import make_plan
-from ..formats.random import random_dtype
-from ..formats.rounding import get_overflow, kernel_mode
-from .chip import Chip
-from .dot_unit import DotUnit
-from .kernels.operand import COUNTERS, scale_and_round
-from .recipe import OPERANDS, Operand, Recipe
-from .roles import Product, Roles
-from .trace import Key, Trace
-from .units import MatrixUnit
+from ...formats import Stochastic, quantize
+from ...formats.errors import InputError
+from ...formats.format import IntegerFormat
+from ...formats.lanes import make_plan
+from ...formats.random import random_dtype
+from ...formats.rounding import get_overflow, kernel_mode
+from ..chip import Chip
+from ..dot_unit import DotUnit
+from ..kernels.operand import COUNTERS, scale_and_round
+from ..recipe import OPERANDS, Operand, Recipe
+from ..roles import Product, Roles
+from ..tracing import Key, Trace
+from ..units import MatrixUnit
 
 Stack = NDArray[np.float32]
 LAYER_PRODUCTS = (("activation", "weight"), ("gradient", "weight"), ("activation", "gradient"))
@@ -66,12 +66,18 @@ class MatrixWork:
         trace.assumed.update(list_assumptions(chip, recipe))
 
     def multiply(self, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
+        """`run` with the roles that the operands have where the run stands."""
+        return self.run(self.roles.product(a, b), a, b, bias)
+
+    def run(
+        self, product: Product, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """(B, M, K) @ (B, K, N) + bias (broadcast to the result), float32.
 
         Rounded: the operands into their formats, the sums by the matrix unit, the rescaling and
         the bias in float32 nearest-even, the result into the recipe's output format.
         """
-        product = self._product(a, b)
+        product = self._exempted(product)
         unit = self._unit(product.a, product.b)
         x, x_factor = self._operand(a, product, 0)
         y, y_factor = self._operand(b.mT, product, 1)
@@ -92,8 +98,7 @@ class MatrixWork:
             sums += bias.detach().numpy()
         return torch.from_numpy(self._stored(sums, product))
 
-    def _product(self, a: torch.Tensor, b: torch.Tensor) -> Product:
-        product = self.roles.product(a, b)
+    def _exempted(self, product: Product) -> Product:
         if self.exempt and self._is_exempt(product.module):
             return product._replace(a="exempt", b="exempt")
         return product

@@ -1,0 +1,28 @@
+"""Loss scaling: gradients pass backward times a power of two, and reach `.grad` without it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ..phase import Phase
+from ..recipe import Recipe
+from ..tracing import Trace
+
+
+class LossScaling:
+    """The recipe's loss scale."""
+
+    def __init__(self, recipe: Recipe, phase: Phase, trace: Trace) -> None:
+        self.recipe, self.phase, self.trace = recipe, phase, trace
+
+    @contextmanager
+    def scaling(self) -> Iterator[None]:
+        """While the emulation runs."""
+        yield
+
+    def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
+        """See `steps.Part`."""
+
+    def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
+        """See `steps.Part`."""

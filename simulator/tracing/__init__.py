@@ -1,0 +1,6 @@
+"""What happened inside an emulated run."""
+
+from .trace import Key, Trace
+from .updates import Updates
+
+__all__ = ["Key", "Trace", "Updates"]
