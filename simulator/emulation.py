@@ -62,5 +62,18 @@ def emulate(
         trace.load_state_dict(state)
     parts = (scaling, updates, memory, roles)
     with phase.following(), following_steps(phase, parts), memory.keeping(), scaling.scaling():
-        with sdpa_kernel(SDPBackend.MATH), mode:
+        with sdpa_kernel(SDPBackend.MATH), _unfused(), mode:
             yield trace
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Attention and recurrent layers as single products, not as one operation of the host's."""
+    attention, recurrent = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(attention)
+        torch._C._set_mkldnn_enabled(recurrent)
