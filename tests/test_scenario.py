@@ -65,9 +65,7 @@ REFUSED = {
     ),
     'kind = "vitt"': (
         'kind = "vit"',
-        [
-            'tiny.toml, model kind = "vitt" is not one of vit, gpt, mlp, resnet (did you mean "vit"?)'
-        ],
+        ['model kind = "vitt" is not one of vit, gpt, mlp, resnet (did you mean "vit"?)'],
     ),
     "widht = 16": ("width = 16", ['model vit widht: unknown key "widht" (did you mean "width"?)']),
     "width = 17": (
