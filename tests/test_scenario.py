@@ -41,16 +41,19 @@ REFUSED = {
         'recipe = "int4"',
         ["tiny.toml, columns 2: ", "generic-int4", "no matrix unit for float8_e4m3fn"],
     ),
-    'name = "adamv"': (
+    'name = "adamww"': (
         'name = "adamw"',
         [
-            'tiny.toml, optimizers: table 1 name = "adamv" is not one of adamw, lmd, shampoo4bit '
-            '(did you mean "adamw"?)'
+            'tiny.toml, optimizers: table 1 name = "adamww" is not one of adamw, lmd, '
+            'madam, lns_madam, eg, eg_adamw, shampoo4bit (did you mean "adamw"?)'
         ],
     ),
     'nam = "adamw"': (
         'name = "adamw"',
-        ["tiny.toml, optimizers: table 1 has no name: add name = one of adamw, lmd, shampoo4bit"],
+        [
+            "tiny.toml, optimizers: table 1 has no name: add name = one of adamw, lmd, madam, "
+            "lns_madam, eg, eg_adamw, shampoo4bit"
+        ],
     ),
     'name = "adamw"\nweight_dekay = 0.1': (
         'name = "adamw"',
