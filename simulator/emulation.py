@@ -11,7 +11,8 @@ from ..formats.jit import start_threads
 from .chip import Chip
 from .dispatch import Dispatch
 from .matrix import MatrixWork
-from .memory import LossScaling, Memory
+from .memory.loss_scaling import LossScaling
+from .memory.memory import Memory
 from .phase import Phase
 from .recipe import Recipe
 from .roles import Roles
@@ -53,9 +54,11 @@ def emulate(
     """
     start_threads()
     phase, trace = Phase(model), Trace(seed)
+    trace.keep("phase", phase)
     roles = Roles(phase)
     matrix = MatrixWork(chip, recipe, roles, trace)
-    memory, scaling = Memory(recipe, phase, trace), LossScaling(recipe, phase, trace)
+    memory, scaling = Memory(chip, recipe, phase, trace), LossScaling(recipe, phase, trace)
+    memory.connect(scaling, roles)
     updates = Updates(phase, trace)
     mode = Dispatch(chip, matrix, roles, phase, trace)
     if state is not None:

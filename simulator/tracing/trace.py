@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ...formats.errors import InputError
 from ..kernels.operand import COUNTERS, NAN, NOISE, OVERFLOWED, SATURATED, SIGNAL, UNDERFLOW
+from .footprint import Footprint
 
 COVERAGE = ("bit_exact", "rounded_once", "moved", "native")
 
@@ -50,6 +51,7 @@ class Trace:
         self._work: dict[Key, list[int]] = {}
         self._coverage: dict[str, set[str]] = {kind: set() for kind in COVERAGE}
         self.assumed: set[str] = set()
+        self.footprint = Footprint()
 
     def keep(self, name: str, keeper: "Keeper") -> None:
         """Make a part's state one of the run's, under `name`."""
@@ -113,6 +115,13 @@ class Trace:
         """Which operations were computed bit for bit, computed in float64 and rounded once, only
         moved, or left to the host."""
         return {kind: sorted(ops) for kind, ops in self._coverage.items()}
+
+    def memory(self) -> list[dict[str, Any]]:
+        """What the run occupies in the chip's memory by role; see `Footprint`.
+
+        Activations are among them where the recipe has a row `memory.activation`.
+        """
+        return self.footprint.rows()
 
     def assumptions(self) -> list[str]:
         """The assumed values that this run rested on."""
