@@ -34,12 +34,24 @@ class Closures(Protocol):
     def closure_begins(self, optimizer: torch.optim.Optimizer) -> None:
         """Before the closure runs forward and backward."""
 
-    def closure_ends(self, optimizer: torch.optim.Optimizer, failed: bool) -> None:
+    def closure_ends(self, optimizer: torch.optim.Optimizer) -> None:
         """After it, with new gradients, or after it raised."""
 
 
+@runtime_checkable
+class Judge(Protocol):
+    """A part that decides, once its gradients are there, whether a step is carried out."""
+
+    def judge(self, optimizer: torch.optim.Optimizer, evaluation: int) -> None:
+        """Before any part has begun (evaluation 0), or after each time that the closure has run.
+
+        Raises:
+            SkipStep: the step is not carried out.
+        """
+
+
 class SkipStep(Exception):
-    """Raised by a part: this step is not carried out; `step()` returns None."""
+    """Raised by a judge: this step is not carried out; `step()` returns None."""
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         super().__init__(f"step of {type(optimizer).__name__} is skipped")
@@ -81,11 +93,19 @@ class Steps:
         level = self._levels[-1]
         level.optimizer = optimizer
         self.phase.optimizing = True
+        wrapped = self._wrapped(optimizer, args, kwargs)
         with self.phase.pause():
+            if wrapped is None:
+                self._judge(optimizer, 0)
             for part in self.parts:
                 level.begun += 1
                 part.step_begins(optimizer)
-        return self._wrapped(optimizer, args, kwargs)
+        return wrapped
+
+    def _judge(self, optimizer: torch.optim.Optimizer, evaluation: int) -> None:
+        for part in self.parts:
+            if isinstance(part, Judge):
+                part.judge(optimizer, evaluation)
 
     def leave(self, error: BaseException | None) -> bool:
         """It ends, or raises; returns whether that was our own way of skipping it."""
@@ -112,20 +132,24 @@ class Steps:
         self, optimizer: torch.optim.Optimizer, closure: Callable[..., Any]
     ) -> Callable[..., Any]:
         parts = [part for part in self.parts if isinstance(part, Closures)]
+        evaluation = 0
 
         def evaluated(*args: Any, **kwargs: Any) -> Any:
+            nonlocal evaluation
+            evaluation += 1
             with self.phase.pause():
                 for part in parts:
                     part.closure_begins(optimizer)
-            before, self.phase.optimizing, failed = self.phase.optimizing, False, True
+            before, self.phase.optimizing = self.phase.optimizing, False
             try:
                 result = closure(*args, **kwargs)
-                failed = False
             finally:
                 self.phase.optimizing = before
                 with self.phase.pause():
                     for part in reversed(parts):
-                        part.closure_ends(optimizer, failed)
+                        part.closure_ends(optimizer)
+            with self.phase.pause():
+                self._judge(optimizer, evaluation)
             return result
 
         return evaluated

@@ -14,6 +14,7 @@ from ..tracing import Key, Trace
 from .engine import Run, leaves_of, wrapped_engine
 from .gradients import put_first
 from .retained import Retained
+from .rows import LossScalingRow
 
 if TYPE_CHECKING:
     from ..recipe import Recipe
@@ -41,7 +42,6 @@ class LossScaling:
         self._passing = self.scale
         self._counted = self._fallen = False
         self._adding: list[bool] = []
-        self._evaluations: list[int] = []
         self.retained = Retained()
         if self.row is not None:
             trace.keep("loss_scaling", self)
@@ -108,47 +108,45 @@ class LossScaling:
         return gradient * (1 / self._passing) if self._adding and self._adding[-1] else None
 
     def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
-        """See `steps.Part`; skips the step unless a closure is about to make its gradients."""
-        self._evaluations.append(0)
-        if self.row is not None:
-            self._judge(optimizer)
+        """See `steps.Part`."""
 
     def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
         """See `steps.Part`."""
-        self._evaluations.pop()
 
-    def closure_begins(self, optimizer: torch.optim.Optimizer) -> None:
-        """See `steps.Closures`."""
+    def judge(self, optimizer: torch.optim.Optimizer, evaluation: int) -> None:
+        """See `steps.Judge`: move S, and skip a step whose gradients are not all finite.
 
-    def closure_ends(self, optimizer: torch.optim.Optimizer, failed: bool) -> None:
-        """Judge the gradients that the closure made, before the optimizer sees them."""
-        self._evaluations[-1] += 1
-        if self.row is None or failed:
+        Raises:
+            InputError: the closure has run before in this step, which cannot be undone.
+        """
+        if self.row is None:
             return
-        if self._evaluations[-1] > 1 and not self._finite(optimizer):
-            raise InputError(
-                f"{self.place}: loss scaling: evaluation {self._evaluations[-1]} of the closure "
-                f"within one step of {type(optimizer).__name__} has gradients that are not "
-                "finite, and the step cannot be undone; lower loss_scaling.initial, kind = static"
-            )
-        self._judge(optimizer)
-
-    def _judge(self, optimizer: torch.optim.Optimizer) -> None:
-        row = self.row
-        assert row is not None
-        dynamic = row.kind == "dynamic"
         if self._finite(optimizer):
-            if not self._counted:
-                self._counted, self.good, self.skipped = True, self.good + 1, 0
-            if dynamic and self.good >= row.interval:
-                self.scale, self.good = min(self.scale * row.growth, row.most), 0
+            self._rise(self.row)
             return
-        self.good, self.skipped = 0, self.skipped + 1
-        if dynamic and not self._fallen:
-            self.scale, self._fallen = max(self.scale * row.backoff, row.least), True
-        key = Key("", "step", "optimizer", "skipped", "")
-        self.trace.count_product(key, 0)
+        if evaluation > 1:
+            raise InputError(
+                f"{self.place}: loss scaling: evaluation {evaluation} of the closure within one "
+                f"step of {type(optimizer).__name__} has gradients that are not finite, and the "
+                'step cannot be undone; use kind = "static" with a lower initial'
+            )
+        self._fall(self.row)
+        self.trace.count_product(Key("", "step", "optimizer", "skipped", ""), 0)
         raise SkipStep(optimizer)
+
+    def _rise(self, row: LossScalingRow) -> None:
+        """Count a finite step, the first since the backward pass."""
+        if self._counted:
+            return
+        self._counted, self.good, self.skipped = True, self.good + 1, 0
+        if row.kind == "dynamic" and self.good >= row.interval:
+            self.scale, self.good = min(self.scale * row.growth, row.most), 0
+
+    def _fall(self, row: LossScalingRow) -> None:
+        """Begin to count again; S falls once after a backward pass."""
+        self.good, self.skipped = 0, self.skipped + 1
+        if row.kind == "dynamic" and not self._fallen:
+            self.scale, self._fallen = max(self.scale * row.backoff, row.least), True
 
     def _finite(self, optimizer: torch.optim.Optimizer) -> bool:
         gradients = (p.grad for group in optimizer.param_groups for p in group["params"])

@@ -146,7 +146,7 @@ class Memory:
         """See `steps.Closures`."""
         self.weights.closure_begins([kept for opened, _ in self._open for kept in opened])
 
-    def closure_ends(self, optimizer: torch.optim.Optimizer, failed: bool) -> None:
+    def closure_ends(self, optimizer: torch.optim.Optimizer) -> None:
         """See `steps.Closures`."""
         self.weights.closure_ends([kept for opened, _ in self._open for kept in opened])
 
