@@ -1,6 +1,6 @@
 """Where a run stands: module, forward or backward, optimizer step, and whether anyone looks on."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,14 +23,6 @@ class Phase:
         self.optimizing = False
         self.paused = False
         self._stack: list[str] = []
-
-    def state_dict(self) -> dict[str, Any]:
-        """The steps ended."""
-        return {"step": self.step}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
-        self.step = int(state["step"])
 
     @property
     def module(self) -> str:

@@ -131,7 +131,8 @@ class LossScaling:
                 'step cannot be undone; use kind = "static" with a lower initial'
             )
         self._fall(self.row)
-        self.trace.count_product(Key("", "step", "optimizer", "skipped", ""), 0)
+        if self.trace.sampling:
+            self.trace.counts(Key("", "step", "optimizer", "skipped", "")).add(calls=1)
         raise SkipStep(optimizer)
 
     def _rise(self, row: LossScalingRow) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 from math import prod
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +14,6 @@ from ...formats.errors import InputError
 from ...formats.format import FloatFormat
 from ...formats.packing import packed_bytes
 from ..chip import Chip
-from ..kernels.operand import COUNTERS, NAN, NOISE, OVERFLOWED, SATURATED, SIGNAL, UNDERFLOW
 from ..tracing import Key, Trace
 from .rows import Storage
 
@@ -77,24 +75,9 @@ class Store:
         except InputError as error:
             raise InputError(f"{self.place}: memory {self.role} of {name}: {error}") from None
         key = Key(name, "store", self.role, what or self.role, self.row.format)
-        self.trace.count_operand(key, x.numel(), self._counts(source, kept))
+        grid = self.fmt if isinstance(self.fmt, FloatFormat) else None
+        self.trace.count_rounding(key, as_floats(source)[0], as_floats(kept)[0], fmt=grid)
         return kept.reshape(x.shape)
-
-    def _counts(self, x: Tensor, q: Tensor) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-        """The counters of one conversion, in a row; saturation is not told for scaled tensors."""
-        a, b = as_floats(x)[0].reshape(-1), as_floats(q)[0].reshape(-1)
-        counts = np.zeros((1, COUNTERS))
-        missing, infinite = np.isnan(b), np.isinf(b)
-        counts[0, NAN], counts[0, OVERFLOWED] = missing.sum(), infinite.sum()
-        counts[0, UNDERFLOW] = np.count_nonzero(a) - np.count_nonzero(b)
-        if isinstance(self.fmt, FloatFormat):
-            beyond = np.abs(a) > self.fmt.grid.largest
-            counts[0, SATURATED] = (beyond & ~infinite & ~missing).sum()
-        whole = ~(missing | infinite | ~np.isfinite(a))
-        wide = np.where(whole, a, 0).astype(np.float64)
-        change = np.where(whole, b, 0).astype(np.float64) - wide
-        counts[0, SIGNAL], counts[0, NOISE] = (wide * wide).sum(), (change * change).sum()
-        return counts
 
     def bytes(self, x: Tensor) -> int:
         """What x occupies when it is kept so, packed, with the scales of its blocks.
