@@ -28,8 +28,8 @@ class Storage(Row):
             fl(round(fl(x / s)) s): s over the "tensor", over each "row" (the last axis), or over
             each "block" of `block` consecutive elements of the flattened tensor.
         rounding, overflow: of the elements into the format; scales are nearest-even.
-        rounding_in: "unit" asks the chip's conversion unit for that rounding; "software" is
-            integer arithmetic around it, with `random_bits` where it is stochastic.
+        rounding_in: "unit" is the chip's conversion unit, which may lack `rounding`; "software" is
+            the same, but does in software what the unit lacks, with `random_bits` random bits.
         min_elements: smaller tensors are kept as they were computed.
     """
 

@@ -10,9 +10,11 @@ from ...formats import Rounding, Stochastic, quantize
 from ...formats.arrays import as_floats
 from ...formats.blocks.block import BlockFormat
 from ...formats.blocks.layout import lay_out
+from ...formats.catalog import get_format
 from ...formats.errors import InputError
 from ...formats.format import FloatFormat
 from ...formats.packing import packed_bytes
+from ...formats.tables.codebook import CodebookFormat
 from ..chip import Chip
 from ..tracing import Key, Trace
 from .rows import Storage
@@ -35,22 +37,27 @@ class Store:
 
     def _find_rounding(self, chip: Chip) -> Rounding | Stochastic:
         row, unit = self.row, chip.conversion_unit
-        if row.rounding_in == "software":
-            bits = f" with {row.random_bits} random bits" if row.rounding == "stochastic" else ""
-            self.trace.assumed.add(
-                f"{self.place}: {self.role} is stored in {row.format} by software, "
-                f"{row.rounding}{bits}: not a conversion of {chip.name}'s"
+        looked_up = isinstance(get_format(row.format), CodebookFormat)
+        if row.rounding in unit.roundings and not looked_up:
+            return (
+                unit.stochastic(row.format)
+                if row.rounding == "stochastic"
+                else Rounding(row.rounding)
             )
-            return Stochastic(row.random_bits) if bits else Rounding(row.rounding)
-        if row.rounding not in unit.roundings:
+        if row.rounding_in == "unit":
             raise InputError(
                 f'{self.place}: memory {self.role} rounding = "{row.rounding}" is not one of '
                 f"{', '.join(unit.roundings)}, the modes of {chip.name}'s conversion unit; "
-                'override it, set rounding_in = "software", or choose another chip'
+                'override it (rounding_in = "software" rounds without the unit) or choose another '
+                "chip"
             )
-        if row.rounding == "stochastic":
-            return unit.stochastic(row.format)
-        return Rounding(row.rounding)
+        drawn = Stochastic(row.random_bits) if row.rounding == "stochastic" else None
+        rounding = drawn or Rounding(row.rounding)
+        self.trace.assumed.add(
+            f"{chip.name}'s conversion unit does not store {self.role} in {row.format} with "
+            f"{row.rounding}: {rounding} in software"
+        )
+        return rounding
 
     def keeps(self, x: Tensor) -> bool:
         """Whether x is kept as it was computed."""
