@@ -116,6 +116,11 @@ class Phase:
         return self._names[i] if i >= 0 else ""
 
 
+def differentiating() -> bool:
+    """Whether a closure runs forward or backward inside of `optimizer.step()`."""
+    return torch.is_grad_enabled() or torch._C._current_graph_task_id() != -1
+
+
 def recomputing() -> bool:
     """Whether the autograd engine is running a checkpointed forward again."""
     return (

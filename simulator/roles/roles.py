@@ -59,6 +59,7 @@ class Roles:
         self._pins: dict[int, StorageWeakRef] = {}
         self._last: dict[int, Use] = {}
         self._saved: dict[int, StorageWeakRef] = {}
+        self._stands_for: dict[int, int] = {}
         self._gradient = (-1, 0)
         self._sweep_at = _PINS
         self.weights.find(phase.model)
@@ -112,6 +113,13 @@ class Roles:
         if isinstance(result, torch.Tensor) and self.weights.of(result) is None:
             self._saved[address(result)] = self._pins.get(address(result)) or self._pin(result)
 
+    def note_copy(self, copy: torch.Tensor, original: torch.Tensor) -> None:
+        """`copy` stands for `original` in the backward pass: what memory gives back."""
+        for x in (copy, original):
+            if address(x) not in self._pins:
+                self._pin(x)
+        self._stands_for[address(copy)] = address(original)
+
     def _forward(self, a: torch.Tensor, b: torch.Tensor) -> Product:
         weights = self.weights.of(a), self.weights.of(b)
         module = self.phase.module
@@ -145,7 +153,9 @@ class Roles:
         self, uses: Sequence[Use], a: torch.Tensor, b: torch.Tensor
     ) -> _Found | Product | None:
         """The forward operand in a product of the backward pass."""
-        places = address(a), address(b)
+        stands = self._stands_for
+        here = address(a), address(b)
+        places = stands.get(here[0], here[0]), stands.get(here[1], here[1])
         for use in uses:
             hits = [place in use.addresses for place in places]
             if all(hits) and isinstance(torch._C._current_autograd_node(), BackwardCFunction):
@@ -157,7 +167,7 @@ class Roles:
         for use in uses or [self._last[p] for p in places if p in self._last]:
             if any(weights) and "weight" in use.names:
                 return _Found(use, use.names.index("weight"), 0 if weights[0] is not None else 1)
-            guesses = _by_extent(use, extent(a, b), self._saved_side(places))
+            guesses = _by_extent(use, extent(a, b), self._saved_side(here))
             if guesses:  # both if M = N: then dgrad goes first
                 return guesses[-1 if self._gradient[0] == _node() else 0]
         return self._by_weight(weights, a, b)
@@ -165,7 +175,7 @@ class Roles:
     def _saved_side(self, places: tuple[int, int]) -> int | None:
         """The operand that is no gradient, if a storage tells."""
         for side, place in enumerate(places):
-            if place in self._saved:
+            if place in self._saved or place in self._stands_for:
                 return side
             if (_node(), place) == self._gradient:
                 return 1 - side
@@ -199,6 +209,7 @@ class Roles:
         """Forget storages that are gone; a live reference keeps its address from being reused."""
         self._pins = {i: pin for i, pin in self._pins.items() if not gone(pin)}
         self._saved = {i: pin for i, pin in self._saved.items() if i in self._pins}
+        self._stands_for = {i: j for i, j in self._stands_for.items() if i in self._pins}
         self._last = {i: use for i, use in self._last.items() if i in self._pins}
         self._sweep_at = max(_PINS, 2 * len(self._pins))
 
