@@ -12,11 +12,13 @@ from torch.autograd import backward
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from tapeout.optimizers import Shampoo4bit
 from tapeout.simulator import emulate, load_chip, load_recipe
 from tapeout.simulator.matrix import MatrixWork
+from tapeout.simulator.phase import Phase
 from tapeout.simulator.roles import Product
 
 H100, FP8, BF16 = load_chip("nvidia-h100"), load_recipe("fp8"), load_recipe("bf16")
@@ -45,10 +47,13 @@ class Watch:
 
     def __init__(self) -> None:
         self.products: list[Product] = []
+        self.operands: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.recipe = BF16
 
     def __call__(self, run: Callable[[], Any], model: nn.Module | None = None) -> Count:
         self.products.clear()
-        with emulate(H100, BF16, model=model):
+        self.operands.clear()
+        with emulate(H100, self.recipe, model=model):
             run()
         return Counter((p.module, p.gemm, "x".join(sorted(p.names))) for p in self.products)
 
@@ -62,6 +67,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
         self: Any, product: Product, a: torch.Tensor, b: torch.Tensor, bias: Any = None
     ) -> torch.Tensor:
         seen.products.append(product)
+        seen.operands.append((a.detach(), b.detach()))
         sums = a.detach().float() @ b.detach().float()
         return sums if bias is None else sums + bias.detach()
 
@@ -285,17 +291,69 @@ def test_a_function_with_a_backward_of_its_own(watch: Watch) -> None:
     )
 
 
-def test_saved_tensors_that_come_back_as_copies(watch: Watch) -> None:
-    """As from a store that packs activations: no storage is that of the forward pass."""
-    model, x = nn.Sequential(*(nn.Linear(8, 8) for _ in range(3))), random(8, 8)
+@pytest.mark.parametrize("bias", [False, True])
+def test_saved_tensors_that_come_back_as_copies(watch: Watch, bias: bool) -> None:
+    """No storage is that of the forward pass, and no extent tells: all are 8."""
+    model, x = nn.Sequential(*(nn.Linear(8, 8, bias=bias) for _ in range(3))), random(8, 8)
     hooks = torch.autograd.graph.saved_tensors_hooks(lambda v: v.clone(), lambda v: v.clone())
 
     def run() -> None:
         with hooks:
-            loss = model(x).sum()
+            loss = model(x).square().sum()
         backward(loss)
 
     assert watch(run, model) == layer("0", first=True) + layer("1") + layer("2")
+    assert_weights_are_weights(watch, model)
+
+
+def assert_weights_are_weights(watch: Watch, model: nn.Module) -> None:
+    """By their values: what is called a weight is one, and nothing else is."""
+    weights = [p.detach() for p in model.parameters() if p.ndim > 1]
+    sums = {round(float(p.double().sum()), 6) for p in weights}
+    for product, operands in zip(watch.products, watch.operands, strict=True):
+        for name, operand in zip(product.names, operands, strict=True):
+            assert (name == "weight") == (round(float(operand.double().sum()), 6) in sums)
+
+
+def test_activations_stored_narrow_keep_their_roles(watch: Watch) -> None:
+    """Backward reads what memory kept, in other storages."""
+    row = {"format": "float8_e4m3fn", "scaling": "tensor"}
+    watch.recipe = load_recipe("bf16", {"memory": {"activation": row}})
+    model, block = nn.Sequential(*(nn.Linear(8, 8) for _ in range(3))), Block()
+    expected = layer("0", first=True) + layer("1") + layer("2")
+    assert watch(lambda: model(random(8, 8)).square().sum().backward(), model) == expected
+    assert_weights_are_weights(watch, model)
+    assert watch(lambda: block(random(2, 8, 8)).sum().backward(), block) == BLOCK
+    x = random(2, 8, 8).requires_grad_()
+    count = watch(lambda: checkpoint(block, x, use_reentrant=False).sum().backward(), block)
+    backwards = Counter({key: n for key, n in count.items() if key[1] != "fprop"})
+    assert backwards == Counter({k: n for k, n in BLOCK.items() if k[1] != "fprop"}) + Counter(
+        {("qkv", "dgrad", GW): 1}
+    )
+
+
+def test_every_operation_of_the_backward_pass_has_its_module() -> None:
+    """Also those that are no products, and the sums into `.grad`."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Tanh(), nn.LayerNorm(4)), nn.ReLU())
+    phase = Phase(model)
+    seen: dict[str, set[str]] = {}
+
+    class Look(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if torch._C._current_graph_task_id() != -1:
+                seen.setdefault(func.__name__.split(".")[0], set()).add(phase.module)
+            return func(*args, **(kwargs or {}))
+
+    x = random(3, 4)
+    with phase.following(), Look():
+        for _ in range(2):
+            backward((model(x) * 2).sum())
+        assert phase.module == ""
+    assert seen["threshold_backward"] == {"2"} and seen["tanh_backward"] == {"1.0"}
+    assert seen["native_layer_norm_backward"] == {"1.1"} and seen["mm"] == {"0"}
+    assert seen["mul"] == {""} and seen["add_"] == {"0", "1.1"}
 
 
 def test_inputs_that_are_parameters_are_no_weights(watch: Watch) -> None:

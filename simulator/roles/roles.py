@@ -142,7 +142,7 @@ class Roles:
             layer, module = use.layer, use.module or module
             weight = use.names[found.operand] == "weight"
             names[found.side] = "weight" if weight else "activation"
-            gemm = "wgrad" if layer and not weight and "weight" in use.names else "dgrad"
+            gemm = "wgrad" if layer and not weight else "dgrad"
             self._gradient = node, address(b if found.side == 0 else a)
         product = make_product(gemm, (names[0], names[1]), layer, module)
         if torch.is_grad_enabled():
@@ -168,8 +168,8 @@ class Roles:
             if any(weights) and "weight" in use.names:
                 return _Found(use, use.names.index("weight"), 0 if weights[0] is not None else 1)
             guesses = _by_extent(use, extent(a, b), self._saved_side(here))
-            if guesses:  # both if M = N: then dgrad goes first
-                return guesses[-1 if self._gradient[0] == _node() else 0]
+            if guesses:
+                return guesses[_turn(self._gradient[0] == _node()) if len(guesses) > 1 else 0]
         return self._by_weight(weights, a, b)
 
     def _saved_side(self, places: tuple[int, int]) -> int | None:
@@ -262,6 +262,16 @@ def _by_extent(use: Use, here: Extent, side: int | None) -> list[_Found]:
     if needed[1] and depth == m and outer == {k, n}:
         found.append(_Found(use, 0, 0 if rows == k else 1))
     return [f if side is None else f._replace(side=side) for f in found]
+
+
+def _turn(second: bool) -> int:
+    """If M = N: 0 if gradient x b^T is due, 1 if a^T x gradient is.
+
+    A node computes the gradients of its arguments in the order of their names: `mat1, mat2` with
+    an addend, `mat2, self` without.
+    """
+    node = torch._C._current_autograd_node()
+    return int(second != (node is not None and node.name() in ("MmBackward0", "BmmBackward0")))
 
 
 def _node() -> int:
