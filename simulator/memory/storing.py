@@ -38,12 +38,9 @@ class Store:
     def _find_rounding(self, chip: Chip) -> Rounding | Stochastic:
         row, unit = self.row, chip.conversion_unit
         looked_up = isinstance(get_format(row.format), CodebookFormat)
+        random = row.rounding == "stochastic"
         if row.rounding in unit.roundings and not looked_up:
-            return (
-                unit.stochastic(row.format)
-                if row.rounding == "stochastic"
-                else Rounding(row.rounding)
-            )
+            return unit.stochastic(row.format) if random else Rounding(row.rounding)
         if row.rounding_in == "unit":
             raise InputError(
                 f'{self.place}: memory {self.role} rounding = "{row.rounding}" is not one of '
@@ -51,8 +48,7 @@ class Store:
                 'override it (rounding_in = "software" rounds without the unit) or choose another '
                 "chip"
             )
-        drawn = Stochastic(row.random_bits) if row.rounding == "stochastic" else None
-        rounding = drawn or Rounding(row.rounding)
+        rounding = Stochastic(row.random_bits) if random else Rounding(row.rounding)
         self.trace.assumed.add(
             f"{chip.name}'s conversion unit does not store {self.role} in {row.format} with "
             f"{row.rounding}: {rounding} in software"
