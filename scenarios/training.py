@@ -70,7 +70,8 @@ def take_step(session: Session, batch: Tensor) -> dict[str, Any]:
     """One batch forward and backward and one optimizer step; the row of the metrics table.
 
     `batch` holds the indices of its training images. A step whose loss or gradient is not finite
-    ends the run: it is recorded, and changes no weight.
+    ends the run: it is recorded, and changes no weight. Under loss scaling such a gradient only
+    skips the step, until the scale can fall no further.
     """
     run, optimizer = session.run, session.optimizer
     factor = learning_rate_factor(run, session.step)
@@ -85,8 +86,9 @@ def take_step(session: Session, batch: Tensor) -> dict[str, Any]:
     if isfinite(value):
         loss.backward()  # type: ignore[no-untyped-call]
         norm = gradient_norm(session.model)
-        session.reason = session.reason or session.watch.gradient_verdict(norm)
-        if isfinite(norm):
+        if not session.skips(norm):
+            session.reason = session.reason or session.watch.gradient_verdict(norm)
+        if isfinite(norm) or not session.reason:
             optimizer.step()
     rate = session.base_rates[0] * factor
     return {"step": session.step, "loss": value, "lr": rate, "grad_norm": norm}
