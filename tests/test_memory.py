@@ -132,6 +132,7 @@ def test_what_the_program_writes_into_weights_is_kept(master: Any) -> None:
 
 
 def test_gradients_are_rounded_after_each_accumulation_before_the_programs_hooks() -> None:
+    net: Any
     net, seen = layer(), []
     net.weight.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad.clone()))
     expected = torch.zeros(6, 6)
@@ -141,10 +142,10 @@ def test_gradients_are_rounded_after_each_accumulation_before_the_programs_hooks
             net(x).sum().backward()
             expected = bfloat16(expected + x.sum(0).expand(6, 6))
             assert near(net.weight.grad, expected, 2**-8)
-            assert same(net.weight.grad, bfloat16(net.weight.grad))  # type: ignore[arg-type]
+            assert same(net.weight.grad, bfloat16(net.weight.grad))
             assert same(seen[-1], net.weight.grad)
     net(random(4, 6)).sum().backward()
-    assert not same(net.weight.grad, bfloat16(net.weight.grad))  # type: ignore[arg-type]
+    assert not same(net.weight.grad, bfloat16(net.weight.grad))
 
 
 def test_optimizer_states_are_rounded_by_name() -> None:
@@ -156,8 +157,8 @@ def test_optimizer_states_are_rounded_by_name() -> None:
         for seed in range(3):
             weight.grad = random(30, 4, seed=seed)
             optimizer.step()
-            m = scaled_e4m3(m + (weight.grad - m) * np.float32(0.1))
-            v = (v * np.float32(0.999) + weight.grad * weight.grad * np.float32(0.001)).half()
+            m = scaled_e4m3(m + (weight.grad - m) * 0.1)
+            v = (v * 0.999 + weight.grad * weight.grad * 0.001).half()
             v = v.float()
             state = optimizer.state[weight]
             # The optimizer's own rounding may differ in the last bit, and fall across a threshold.
@@ -297,10 +298,10 @@ def test_fp8_lm_takes_six_bytes_a_parameter() -> None:
 @pytest.mark.parametrize("master", [None, {}])
 def test_closures_see_stored_weights(master: Any) -> None:
     net, seen = layer(), []
-    optimizer = torch.optim.LBFGS(net.parameters(), lr=0.1, max_iter=3)
+    optimizer: Any = torch.optim.LBFGS(net.parameters(), lr=0.1, max_iter=3)
     memory: dict[str, Any] = {"weight": BF16} | ({} if master is None else {"master": master})
 
-    def closure() -> Tensor:
+    def closure() -> Any:
         optimizer.zero_grad()
         seen.append(net.weight.detach().clone())
         loss = net(random(4, 6)).square().mean()
@@ -308,7 +309,7 @@ def test_closures_see_stored_weights(master: Any) -> None:
         return loss
 
     with emulate(IEEE, recipe(**memory), model=net):
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure)
     assert len(seen) > 1 and not same(seen[0], seen[-1])
     assert all(same(w, bfloat16(w)) for w in (*seen, net.weight))
 

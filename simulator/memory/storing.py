@@ -111,7 +111,7 @@ def _packed(shape: tuple[int, ...], bits: int) -> int:
 def fingerprint(x: Tensor) -> str:
     """A digest of the bits of x, the same on every machine; tells whether anyone wrote into x."""
     data = x.detach().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.blake2b(memoryview(data.numpy()), digest_size=16).hexdigest()
+    return hashlib.blake2b(data.numpy().data, digest_size=16).hexdigest()
 
 
 def wide_bytes(x: Tensor) -> int:
