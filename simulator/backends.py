@@ -1,4 +1,4 @@
-"""PyTorch's own fused kernels, switched off where they would hide products from the chip."""
+"""PyTorch's compiler and fused kernels, off where they would hide operations from the chip."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,10 +6,6 @@ from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 
 
 @contextmanager
@@ -18,12 +14,12 @@ def taken_apart() -> Iterator[None]:
 
     Attention takes its math path (two products and a softmax), `nn.LSTM` its linear layers and
     gates instead of one oneDNN kernel, `nn.TransformerEncoderLayer` in evaluation its Python code
-    instead of one fused operation.
+    instead of one fused operation. What `torch.compile` has made, or makes, runs as it is written.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), _plain_lstm():
+        with torch.compiler.set_stance("force_eager"), sdpa_kernel(SDPBackend.MATH), _plain_lstm():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -31,27 +27,23 @@ def taken_apart() -> Iterator[None]:
 
 @contextmanager
 def _plain_lstm() -> Iterator[None]:
-    """oneDNN off while an `nn.LSTM` runs, and only then: its GELU is the host's as well."""
-    backend: Any = torch.backends.mkldnn
-    before: list[bool] = []
+    """oneDNN off while an LSTM runs, and only then: its GELU is the host's as well."""
+    functions: Any = torch._VF
+    before, backend = vars(functions).get("lstm"), torch.backends.mkldnn
+    plain = functions.lstm
 
-    def enter(module: torch.nn.Module, args: Any) -> None:
-        if isinstance(module, torch.nn.LSTM):
-            before.append(backend.enabled)
-            backend.enabled = False
+    def lstm(*args: Any) -> Any:
+        enabled, backend.enabled = backend.enabled, False  # type: ignore[assignment]
+        try:
+            return plain(*args)
+        finally:
+            backend.enabled = enabled  # type: ignore[assignment]
 
-    def leave(module: torch.nn.Module, args: Any, output: Any) -> None:
-        if isinstance(module, torch.nn.LSTM) and before:
-            backend.enabled = before.pop()
-
-    handles = (
-        register_module_forward_pre_hook(enter),
-        register_module_forward_hook(leave, always_call=True),
-    )
+    functions.lstm = lstm
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
-        if before:
-            backend.enabled = before[0]
+        if before is None:
+            del functions.lstm
+        else:
+            functions.lstm = before

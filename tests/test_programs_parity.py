@@ -186,7 +186,15 @@ def test_gradients_of_the_first_step_are_within_float32_rounding(program: str) -
 
 
 def test_nothing_stays_switched_off_after_an_emulation() -> None:
-    before = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
-    with pytest.raises(ZeroDivisionError), emulate(IEEE, FP32, model=nn.Linear(2, 2)):
-        1 / 0  # noqa: B018
-    assert before == (torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled)
+
+    def switches() -> tuple[Any, ...]:
+        backends = torch.backends
+        return backends.mha.get_fastpath_enabled(), backends.mkldnn.enabled, torch._VF.lstm  # type: ignore[attr-defined]
+
+    before, lstm = switches(), nn.LSTM(2, 2)
+    with emulate(IEEE, FP32), emulate(IEEE, FP32):
+        lstm(torch.ones(1, 2))
+    assert switches() == before
+    with pytest.raises(RuntimeError), emulate(IEEE, FP32):
+        lstm(torch.ones(1, 3))
+    assert switches() == before

@@ -58,9 +58,7 @@ def test_programs_train_under_every_recipe(
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize(("chip", "recipe"), PAIRS)
-def test_programs_train_twenty_steps(
-    chip: str, recipe: str, program: str, optimizer: str
-) -> None:
+def test_programs_train_twenty_steps(chip: str, recipe: str, program: str, optimizer: str) -> None:
     run = trained(chip, recipe, program, optimizer, 20)
     assert min(run.losses[-3:]) < run.losses[0]
 

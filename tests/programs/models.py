@@ -48,7 +48,7 @@ class Program:
 
 
 def gpt2(width: int = 16, layers: int = 2, heads: int = 2, vocabulary: int = 32) -> nn.Module:
-    """transformers' GPT-2, as published but for its size; the head shares the embedding's weight."""
+    """transformers' GPT-2, but for its size as published; its head is the embedding's weight."""
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=vocabulary, n_positions=128, n_embd=width, n_layer=layers, n_head=heads,
