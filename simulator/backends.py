@@ -33,7 +33,7 @@ def _plain_lstm() -> Iterator[None]:
     plain = functions.lstm
 
     def lstm(*args: Any) -> Any:
-        enabled, backend.enabled = backend.enabled, False  # type: ignore[assignment]
+        enabled, backend.enabled = backend.enabled, False
         try:
             return plain(*args)
         finally:

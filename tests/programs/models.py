@@ -80,7 +80,7 @@ def vit() -> nn.Module:
     torch.manual_seed(0)
     config = ViTConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        image_size=8, patch_size=4, num_channels=3, num_labels=4,
+        image_size=8, patch_size=4, num_channels=3, num_labels=4,  # type: ignore[call-arg]
     )  # fmt: skip
     return ViTForImageClassification(config)
 

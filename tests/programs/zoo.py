@@ -298,7 +298,8 @@ def checkpointed_both_ways() -> Piece:
 def moving_average_of_weights() -> Piece:
     model = perceptron()
     average = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
+        model,
+        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9),  # type: ignore[no-untyped-call]
     )
     _, run = trained(model, classify(model))
 
@@ -316,7 +317,8 @@ def functional_gradients() -> Piece:
     model, x = perceptron(), random(5, 6)
 
     def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
-        return torch.func.functional_call(model, parameters, (x,)).square().mean()
+        y: Tensor = torch.func.functional_call(model, parameters, (x,))
+        return y.square().mean()
 
     def run() -> float:
         parameters = {name: p.detach() for name, p in model.named_parameters()}
