@@ -24,7 +24,7 @@ class Session:
     step: int = 0
     emulation: dict[str, Any] | None = None
     reason: str = ""
-    coverage: dict[str, list[str]] = field(default_factory=dict)
+    coverage: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         run = self.run
