@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tapeout.formats import InputError, get_format
+from tapeout.formats import InputError
 from tapeout.formats.jit import set_threads
 from tapeout.simulator import (
     Chain,
@@ -25,14 +25,15 @@ from tapeout.simulator import (
     load_recipe,
 )
 from tapeout.simulator.kernels.counting import exact_products
-from tapeout.simulator.tracing import COLUMNS, Counts, Multiplied, examine
+from tapeout.simulator.tracing import COLUMNS, Counts, Key, Multiplied, examine
 from tapeout.simulator.tracing.counts import count_rounding
 from tapeout.simulator.tracing.products import turns
+from tapeout.simulator.units import arithmetic_format
 
 IEEE, FP32 = load_chip("ieee-float32"), load_recipe("fp32")
 H100, FP8, BF16 = load_chip("nvidia-h100"), load_recipe("fp8"), load_recipe("bf16")
 INT4_CHIP, INT4 = load_chip("generic-int4"), load_recipe("int4")
-E4M3, BFLOAT16, FLOAT32 = get_format("e4m3"), get_format("bfloat16"), get_format("float32")
+E4M3, BFLOAT16, FLOAT32 = map(arithmetic_format, ("e4m3", "bfloat16", "float32"))
 NAN = float("nan")
 
 
@@ -44,8 +45,6 @@ def counted(*arguments: Any, **options: Any) -> dict[str, Any]:
     """The row of one conversion."""
     counts = Counts()
     counts.add_rounding(*count_rounding(*arguments, **options))
-    from tapeout.simulator.tracing import Key
-
     return counts.row(0, Key("", "matmul", "fprop", "weight", "e4m3"))
 
 
@@ -118,7 +117,9 @@ def test_zero_products_are_not_additions_and_all_survive_in_an_exact_sum() -> No
     a, b = [[1e8, 0.0, 1.0, 2.0]], [[1.0], [1.0], [0.0], [1.0]]
     assert multiplied(chain(), a, b)["additions"] == 2
     assert multiplied(chain(), a, b)["swamped"] == 1
-    assert multiplied(chain("float32"), [[1.0, 2.0**-24, 2.0**-23]], np.ones((3, 1)))["swamped"] == 1
+    assert (
+        multiplied(chain("float32"), [[1.0, 2.0**-24, 2.0**-23]], np.ones((3, 1)))["swamped"] == 1
+    )
     exact = Exact(order="exact", accumulator="float32")
     unit = DotUnit(BFLOAT16, BFLOAT16, FLOAT32, exact)
     assert multiplied(unit, [[1.0, 2.0**-20]], np.ones((2, 1)))["swamped"] == 0
@@ -134,7 +135,9 @@ def test_what_came_before_counts_not_what_comes_after() -> None:
 
 
 def test_a_fused_block_drowns_what_is_below_its_fraction_bits() -> None:
-    order = Fused(order="fused", accumulator="float32", block=4, fraction_bits=10, min_exponent=-126)
+    order = Fused(
+        order="fused", accumulator="float32", block=4, fraction_bits=10, min_exponent=-126
+    )
     unit = DotUnit(E4M3, E4M3, FLOAT32, order)
     a = [[1.0, 2.0**-9, 0.0, 0.0, 2.0**-9, 0.0, 0.0, 0.0]]
     b = [[256.0], [1.0], [0.0], [0.0], [1.0], [0.0], [0.0], [0.0]]
@@ -281,7 +284,8 @@ def test_a_resumed_run_counts_the_steps_that_it_would_have() -> None:
     torch.manual_seed(0)
     block, x = Block(), random(2, 6, 16)
     opt = torch.optim.AdamW(block.parameters(), lr=1e-2)
-    rows, state = [], None
+    rows: list[dict[str, Any]] = []
+    state: dict[str, Any] | None = None
     for steps in (1, 3):
         with emulate(H100, FP8, model=block, seed=3, sample_every=2, state=state) as trace:
             for _ in range(steps):
@@ -311,7 +315,7 @@ def test_rows_have_the_columns_of_the_table_and_take_empties() -> None:
 def test_sample_every_is_a_count() -> None:
     for wrong in (0, -1, 1.5):
         with (
-            pytest.raises(InputError, match="sample_every = .* is not a count from 1 on"),
+            pytest.raises(InputError, match=r"sample_every = .* is not a count from 1 on"),
             emulate(IEEE, FP32, sample_every=wrong),  # type: ignore[arg-type]
         ):
             pass
@@ -337,9 +341,10 @@ def test_masks_do_not_stop_a_run_and_looking_changes_nothing() -> None:
 
 
 def test_a_product_that_overflows_is_named_with_its_operands() -> None:
-    model = nn.Sequential(nn.Identity(), nn.Linear(2, 3, bias=False))
+    layer = nn.Linear(2, 3, bias=False)
+    model = nn.Sequential(nn.Identity(), layer)
     with torch.no_grad():
-        model[1].weight.fill_(2.0)
+        layer.weight.fill_(2.0)
     error = stopped(lambda: model(torch.tensor([[3e38, 1.0], [1.0, 1.0]])), model)
     assert (error.module, error.op, error.gemm, error.part) == ("1", "mm", "fprop", "forward")
     assert error.ranges["weight"] == (2.0, 2.0)

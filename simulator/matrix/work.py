@@ -87,9 +87,9 @@ class MatrixWork:
             bias, unit, (*a.shape[:-1], b.shape[-1]), x_factor, y_factor
         )
         stream = self.trace.next_stream()
-        sums = unit.matmul(
-            x, y, inside, seed=self.trace.seed, stream=stream, check=False
-        ).astype(np.float32)
+        sums = unit.matmul(x, y, inside, seed=self.trace.seed, stream=stream, check=False).astype(
+            np.float32
+        )
         if x_factor is not None or y_factor is not None:
             sums *= _factor(x_factor, y_factor)
         if bias is not None and inside is None:
