@@ -17,9 +17,12 @@ CHECKED = 4096
 
 
 @jit
-def _scale(x, m, y):  # type: ignore[no-untyped-def]
-    for j in range(x.size):
-        y[j] = x[j] * m
+def _scale(x, factors, width, divides, y):  # type: ignore[no-untyped-def]
+    """y = fl(x m) or fl(x / m), with the next factor m after each `width` elements."""
+    for t in range(factors.size):
+        m = factors[t]
+        for j in range(t * width, min((t + 1) * width, x.size)):
+            y[j] = x[j] / m if divides else x[j] * m
 
 
 @jit
@@ -41,27 +44,55 @@ def _count(y, q, grid, counts):  # type: ignore[no-untyped-def]
     counts[SIGNAL], counts[NOISE] = signal, noise
 
 
+@jit
+def _count_blocks(y, q, grid, factors, width, divides, counts):  # type: ignore[no-untyped-def]
+    """`_count` of a row, block by block, with the energies in units before scaling."""
+    part = np.zeros(COUNTERS)
+    counts[:] = 0.0
+    for t in range(factors.size):
+        a, z = t * width, min((t + 1) * width, y.size)
+        _count(y[a:z], q[a:z], grid, part)
+        m = np.float64(factors[t])
+        square = 1.0 / (m * m) if divides else m * m
+        if 0.0 < square < np.inf:
+            part[SIGNAL] /= square
+            part[NOISE] /= square
+        counts += part
+
+
 @parallel_jit
 def scale_and_round(  # type: ignore[no-untyped-def]
-    x, multiplier, out, counts, given, kind, lane, grid, mode, overflow, k, seed, stream
-):
-    """out[i] = round(float32(x[i] * multiplier[i])) for rows i of float32 matrices (R, C).
+    x, factors, tiles, divides, out, counts, given,
+    kind, lane, grid, mode, overflow, k, seed, stream,
+):  # fmt: skip
+    """out[i, j] = round(float32(x[i, j] m)) of float32 matrices (R, C), or of x[i, j] / m.
 
-    given: an empty array of the dtype of the random integers, Philox's by element index;
-    kind .. k: a `formats.lanes.Plan`. counts (R, COUNTERS) float64 is overwritten; SIGNAL and NOISE
-    are sums of squares of the values and of their changes, in units before scaling.
+    factors: a table of m, one for each tile of (tiles[1], tiles[2]) elements, tiles of rows
+    beginning anew after each tiles[0] rows. given: an empty array of the dtype of the random
+    integers, Philox's by element index; kind .. k: a `formats.lanes.Plan`. counts (R, COUNTERS)
+    float64 is overwritten; SIGNAL and NOISE are sums of squares of the values and of their changes,
+    in units before scaling.
     """
     rows, columns = x.shape
+    group, height, width = tiles
+    down = (group + height - 1) // height
     for i in prange(rows):
+        own = factors[(i // group) * down + (i % group) // height]
         y = np.empty(columns, np.float32)
-        _scale(x[i], multiplier[i], y)
+        _scale(x[i], own, width, divides, y)
         r = draw_run(columns, given, i * columns, seed, stream, k)
         round_run(y, out[i], r, kind, lane, grid, mode, overflow, k)
-        _count(y, out[i], grid, counts[i])
-        square = np.float64(multiplier[i]) * np.float64(multiplier[i])
-        if square > 0.0:
-            counts[i, SIGNAL] /= square
-            counts[i, NOISE] /= square
+        _count_blocks(y, out[i], grid, own, width, divides, counts[i])
+
+
+@parallel_jit
+def restore(q, totals, tiles, out):  # type: ignore[no-untyped-def]
+    """out[i, j] = fl(q[i, j] t) with the entries t of a table laid out as in `scale_and_round`."""
+    group, height, width = tiles
+    down = (group + height - 1) // height
+    for i in prange(q.shape[0]):
+        own = totals[(i // group) * down + (i % group) // height]
+        _scale(q[i], own, width, False, out[i])
 
 
 @jit
