@@ -25,14 +25,15 @@ from tapeout.simulator import (
     load_recipe,
 )
 from tapeout.simulator.kernels.counting import exact_products
-from tapeout.simulator.tracing import COLUMNS, Counts, Key, Multiplied, examine
+from tapeout.simulator.matrix.preparation import Prepared
+from tapeout.simulator.tracing import COLUMNS, Conversion, Counts, Key, Multiplied, examine
 from tapeout.simulator.tracing.counts import count_rounding
 from tapeout.simulator.tracing.products import turns
 from tapeout.simulator.units import arithmetic_format
 
 IEEE, FP32 = load_chip("ieee-float32"), load_recipe("fp32")
 H100, FP8, BF16 = load_chip("nvidia-h100"), load_recipe("fp8"), load_recipe("bf16")
-INT4_CHIP, INT4 = load_chip("generic-int4"), load_recipe("int4")
+INT4_CHIP, B200 = load_chip("generic-int4"), load_chip("nvidia-b200")
 E4M3, BFLOAT16, FLOAT32 = map(arithmetic_format, ("e4m3", "bfloat16", "float32"))
 NAN = float("nan")
 
@@ -41,10 +42,10 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def counted(*arguments: Any, **options: Any) -> dict[str, Any]:
+def counted(x: Any, q: Any, **options: Any) -> dict[str, Any]:
     """The row of one conversion."""
     counts = Counts()
-    counts.add_rounding(*count_rounding(*arguments, **options))
+    counts.add_rounding(*count_rounding(Conversion(x, q, **options)))
     return counts.row(0, Key("", "matmul", "fprop", "weight", "e4m3"))
 
 
@@ -70,10 +71,20 @@ def test_energies_are_in_units_before_scaling_block_by_block() -> None:
     x = np.array([[1.0, 3.0, 0.5, 5.0, 7.0]], np.float32)
     m = np.array([[2.0, 8.0, 0.5]], np.float32)  # of 2, 2 and 1 neighbours
     q = np.array([[2.0, 5.0, 4.0, 32.0, 4.0]], np.float32)
-    row = counted(x, q, m, 2, largest=4.0, lowest=-4.0)
-    assert row["signal"] == 1 + 9 + 0.25 + 25 + 49
-    assert row["noise"] == 0.5**2 + 1.0 + 1.0
-    assert row["saturated"] == 2  # 3 * 2 and 5 * 8 are beyond 4; 0.5 * 8 is not
+    for factors, divides in ((m, False), (1 / m, True)):
+        row = counted(x, q, factors=factors, tiles=(1, 1, 2), divides=divides, largest=4.0,
+                      lowest=-4.0)  # fmt: skip
+        assert row["signal"] == 1 + 9 + 0.25 + 25 + 49
+        assert row["noise"] == 0.5**2 + 1.0 + 1.0
+        assert row["saturated"] == 2  # 3 * 2 and 5 * 8 are beyond 4; 0.5 * 8 is not
+
+
+def test_tiles_of_rows_share_a_factor() -> None:
+    x = np.arange(1.0, 13.0, dtype=np.float32).reshape(6, 2)
+    m = np.array([[1.0], [2.0], [4.0], [8.0]], np.float32)  # rows 0-1, 2 | 3-4, 5
+    q = x * np.array([[1.0], [1.0], [2.0], [4.0], [4.0], [8.0]], np.float32)
+    row = counted(x, q, factors=m, tiles=(3, 2, 2))
+    assert row["noise"] == 0.0 and row["signal"] == float((x.astype(np.float64) ** 2).sum())
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -92,14 +103,25 @@ def chain(accumulator: str = "bfloat16", **fields: Any) -> DotUnit:
     return DotUnit(FLOAT32, FLOAT32, order.result, order)
 
 
+def taken(elements: Any, factor: Any = None) -> Prepared:
+    """An operand (1, R, K) as it is."""
+    values = np.asarray(elements, np.float32)
+    return Prepared(values, None, factor, (1, 1), Conversion(values[0], values[0]))
+
+
 def multiplied(unit: DotUnit, a: Any, b: Any, **fields: Any) -> dict[str, float]:
     """The sums of one examined product; its result is the unit's own unless given."""
-    x, y = np.asarray(a, np.float32)[None], np.asarray(b, np.float32)[None]
-    nothing = {"x_factor": None, "y_factor": None, "bias": None, "start": None}
-    result = np.asarray(unit.matmul(x, y, check=False), np.float32)
-    given = {"a": x, "b": y, "x": x, "y": y, **nothing, "result": result, "seed": 0, "stream": 0}
+    x, y = np.asarray(a, np.float32)[None], np.asarray(b, np.float32).T[None]
+
+    def sums(left: Any, right: Any, start: Any) -> Any:
+        return unit.matmul(left.elements, right.elements.swapaxes(1, 2), start, check=False)
+
+    given = {"x": taken(x), "y": taken(y), "bias": None, "start": None}
+    result = sums(given["x"], given["y"], None).astype(np.float32)
     counts = Counts()
-    examine(Multiplied(unit, **(given | fields)), counts)
+    examine(
+        Multiplied(unit, 0, x, y, **({**given, "result": result, "sums": sums} | fields)), counts
+    )
     return counts.sums
 
 
@@ -167,15 +189,16 @@ def test_turns_follow_order_splits_and_promotion() -> None:
         {"parts": 2, "pattern": "interleaved", "chunk": 1, "combine": "ascending", "c": "first",
          "accumulator": "float32"}
     )  # fmt: skip
+    assert list(turns(chain(), 5, 2)) == [0, 1, 2, 3, 5]  # given two, two and one at a time
     halves = DotUnit(BFLOAT16, BFLOAT16, FLOAT32, tree, split=split)
     assert list(turns(halves, 4)) == [0, 1, 0, 1]
 
 
 def test_noise_of_the_whole_and_of_the_accumulation_alone() -> None:
     a, b, unit = [[1.25, 3.0]], [[2.0], [1.0]], chain("float32")
-    x, y = np.array([[[1.0, 3.0]]], np.float32), np.array([[[4.0], [2.0]]], np.float32)
+    x, y = taken([[[1.0, 3.0]]]), taken([[[4.0, 2.0]]], np.array([[[0.5]]], np.float32))
     result = np.array([[[5.5]]], np.float32)
-    sums = multiplied(unit, a, b, x=x, y=y, y_factor=np.array([[[0.5]]]), result=result)
+    sums = multiplied(unit, a, b, x=x, y=y, result=result)
     assert (sums["signal"], sums["noise"]) == (5.5**2, 0.0)  # 1.25 2 + 3 = 5.5
     assert (sums["sum_signal"], sums["sum_noise"]) == (25.0, 0.25)  # (4 + 6) / 2 = 5
 
@@ -256,10 +279,14 @@ def train(steps: int, chip: Any = H100, recipe: Any = FP8, **options: Any) -> An
     return trace, block
 
 
-@pytest.mark.parametrize(("chip", "recipe"), [(H100, FP8), (INT4_CHIP, INT4)])
+RECIPES = [(H100, "fp8"), (INT4_CHIP, "int4"), (B200, "nvfp4"), (H100, "deepseek-v3")]
+
+
+@pytest.mark.parametrize(("chip", "recipe"), RECIPES)
 def test_rows_of_sampled_steps_are_those_of_all_steps(chip: Any, recipe: Any) -> None:
-    every, full = train(4, chip, recipe)
-    some, thin = train(4, chip, recipe, sample_every=3)
+    """Also of scaled, rotated, stochastic and promoted products."""
+    every, full = train(4, chip, load_recipe(recipe))
+    some, thin = train(4, chip, load_recipe(recipe), sample_every=3)
     rows, fewer = every.take(), some.take()
     assert {row["step"] for row in rows} == {0, 1, 2, 3}
     assert {row["step"] for row in fewer} == {0, 3}

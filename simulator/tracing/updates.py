@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..phase import Phase
-from .counts import Key
+from .counts import Conversion, Key
 from .trace import Trace
 
 
@@ -49,8 +49,8 @@ class Updates:
         values: Any = x.detach()
         if values.dtype != torch.float64:
             values = values.float()
-        flat = np.ascontiguousarray(values.cpu().numpy()).reshape(-1)
-        self.trace.count_rounding(_key(name, operand, x), flat, flat)
+        flat = np.ascontiguousarray(values.cpu().numpy()).reshape(1, -1)
+        self.trace.count_rounding(_key(name, operand, x), Conversion(flat, flat))
 
 
 def _key(name: str, operand: str, x: torch.Tensor) -> Key:
