@@ -22,7 +22,7 @@ def _count(x, q, m, divides, largest, lowest, counts):  # type: ignore[no-untype
     """Add what became of x, times m or divided by it, in q."""
     zeros, full, infinite, missing, foreign = 0, 0, 0, 0, 0
     signal, noise = 0.0, 0.0
-    small, large = np.inf, 0.0
+    small, large = np.float64(np.inf), np.float64(0.0)
     for j in range(x.size):
         v, b = np.float64(x[j]), np.float64(q[j])
         y = np.float64(x[j] / m if divides else x[j] * m)

@@ -94,7 +94,7 @@ def _count_nonfinite(product: Multiplied, counts: Counts) -> None:
     finite = np.isfinite(product.result)
     if finite.all():
         return
-    rows, columns = (np.isfinite(v).all(axis=2) for v in (product.a, product.b))
+    rows, columns = (np.asarray(np.isfinite(v).all(axis=2)) for v in (product.a, product.b))
     went: Any = rows[:, :, None] & columns[:, None, :]
     if product.bias is not None:
         went = went & np.isfinite(product.bias)
