@@ -55,13 +55,19 @@ def trace_rows(study: Study) -> list[TraceRow]:
 
 
 def _sum_column(study: Study, column: str) -> Iterable[TraceRow]:
-    """The rows of one column that counted anything; of optimizer steps, the updates alone."""
+    """The rows of one column that counted anything; of optimizer steps, the updates alone.
+
+    What is rounded on its way into the memory has roles of its own, "stored weight" and so on.
+    """
     tables = [run.series["trace"] for run in study.select(column=column)]
     if not tables:
         return []
     table = pa.concat_tables(tables)
     kept = pc.or_(pc.not_equal(table["op"], "step"), pc.equal(table["operand"], "update"))
     table = table.filter(kept)
+    stored = pc.binary_join_element_wise(pa.scalar("stored"), table["gemm"], " ")
+    roles = pc.if_else(pc.equal(table["op"], "store"), stored, table["operand"])
+    table = table.set_column(table.schema.get_field_index("operand"), "operand", roles)
     # One thread: several would add floats in an order that changes from run to run.
     groups = table.group_by(["operand", "format"], use_threads=False)
     sums = groups.aggregate(

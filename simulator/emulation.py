@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..formats.jit import start_threads
+from .backends import taken_apart
 from .chip import Chip
 from .dispatch import Dispatch
 from .matrix import MatrixWork
-from .memory import LossScaling, Memory
+from .memory.loss_scaling import LossScaling
+from .memory.memory import Memory
 from .phase import Phase
 from .recipe import Recipe
 from .roles import Roles
@@ -62,12 +63,13 @@ def emulate(
     trace = Trace(seed, phase, sample_every, stop_at_nonfinite)
     roles = Roles(phase)
     matrix = MatrixWork(chip, recipe, roles, trace)
-    memory, scaling = Memory(recipe, phase, trace), LossScaling(recipe, phase, trace)
+    memory, scaling = Memory(chip, recipe, phase, trace), LossScaling(recipe, phase, trace)
+    memory.connect(scaling, roles)
     updates = Updates(phase, trace)
     mode = Dispatch(chip, matrix, roles, phase, trace)
     if state is not None:
         trace.load_state_dict(state)
     parts = (scaling, updates, memory, roles)
     with phase.following(), following_steps(phase, parts), memory.keeping(), scaling.scaling():
-        with sdpa_kernel(SDPBackend.MATH), mode:
+        with taken_apart(), mode:
             yield trace

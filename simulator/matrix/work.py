@@ -185,8 +185,7 @@ class MatrixWork:
         row, rounding = path.operands[side], path.roundings[side]
         values = _values(x, product.module)
         if row.format == "float32" and row.scales == "none" and row.hadamard.size == 1:
-            flat = values.reshape(-1, values.shape[-1])
-            plain = Prepared(values, None, None, (1, 1), Conversion(flat, flat))
+            plain = Prepared(values, None, None, (1, 1), Conversion.unscaled(values, values))
             self.trace.count_rounding(self._key(product, row.format, side), plain.conversion)
             return plain
         stream = self.trace.next_stream() if row.rounding == "stochastic" else 0

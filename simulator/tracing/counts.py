@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...formats.format import ArithmeticFormat
 from ..kernels import counting as kernels
 from .columns import COUNTED, ENERGIES, empty_row
 
@@ -83,6 +84,17 @@ class Conversion(NamedTuple):
     divides: bool = False
     largest: float = np.inf
     lowest: float = -np.inf
+
+    @classmethod
+    def unscaled(
+        cls, values: NDArray[Any], rounded: NDArray[Any], fmt: ArithmeticFormat | None = None
+    ) -> "Conversion":
+        """Of arrays of any shape; None as format if its range is not known."""
+        columns = max(values.shape[-1], 1) if values.ndim else 1
+        x, q = (v.reshape(-1, columns) for v in (values, rounded))
+        if fmt is None:
+            return cls(x, q)
+        return cls(x, q, largest=fmt.grid.largest, lowest=fmt.grid.lowest)
 
 
 def count_rounding(done: Conversion) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

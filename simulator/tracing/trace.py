@@ -9,6 +9,7 @@ from ..phase import Phase
 from ..roles import Product
 from .counts import Conversion, Counts, Key, count_rounding
 from .coverage import Coverage
+from .footprint import Footprint
 from .products import Multiplied, examine
 from .watch import Watch
 
@@ -42,6 +43,7 @@ class Trace:
         self._keepers: dict[str, Keeper] = {}
         self._counts: dict[tuple[int, Key], Counts] = {}
         self._coverage = Coverage()
+        self.footprint = Footprint()
 
     @property
     def sampling(self) -> bool:
@@ -121,6 +123,13 @@ class Trace:
         """Calls of every operation since the beginning, by how it was carried out: the keys of
         `tracing.COVERAGE`, which says what each means."""
         return self._coverage.table()
+
+    def memory(self) -> list[dict[str, Any]]:
+        """What the run occupies in the chip's memory by role; see `Footprint`.
+
+        Activations are among them where the recipe has a row `memory.activation`.
+        """
+        return self.footprint.rows()
 
     def assumptions(self) -> list[str]:
         """The assumed values that this run rested on."""
