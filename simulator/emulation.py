@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..formats.jit import start_threads
+from .backends import taken_apart
 from .chip import Chip
 from .dispatch import Dispatch
 from .matrix import MatrixWork
@@ -71,18 +71,5 @@ def emulate(
         trace.load_state_dict(state)
     parts = (scaling, updates, memory, roles)
     with phase.following(), following_steps(phase, parts), memory.keeping(), scaling.scaling():
-        with sdpa_kernel(SDPBackend.MATH), _unfused(), mode:
+        with taken_apart(), mode:
             yield trace
-
-
-@contextmanager
-def _unfused() -> Iterator[None]:
-    """Attention and recurrent layers as single products, not as one operation of the host's."""
-    attention, recurrent = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    torch._C._set_mkldnn_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(attention)
-        torch._C._set_mkldnn_enabled(recurrent)

@@ -2,6 +2,17 @@
 
 from . import attention as attention  # declares its operations
 from .forms import Forms
-from .work import MatrixWork, list_assumptions
+from .paths import Path, find_path
+from .preparation import Prepared, prepare
+from .work import MatrixWork, list_assumptions, list_paths
 
-__all__ = ["Forms", "MatrixWork", "list_assumptions"]
+__all__ = [
+    "Forms",
+    "MatrixWork",
+    "Path",
+    "Prepared",
+    "find_path",
+    "list_assumptions",
+    "list_paths",
+    "prepare",
+]
