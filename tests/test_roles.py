@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.autograd import backward
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad, jacrev, vmap
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -255,8 +255,26 @@ def test_functional_calls(watch: Watch) -> None:
         assert watch(lambda: grad(loss)(values, x), model) == MLP
     each = vmap(grad(loss), in_dims=(None, 0))
     assert watch(lambda: each(values, random(5, 16, 8)), model) == MLP
+    rows = watch(lambda: jacrev(lambda v: functional_call(model, v, (x[0],)))(values), model)
+    assert rows == MLP
+    parameters = dict(model.named_parameters())  # known to autograd below torch.func as well
+    assert watch(lambda: grad(loss)(parameters, x), model) == MLP
     leaves = {name: v.clone().requires_grad_() for name, v in values.items()}
     assert watch(lambda: backward(loss(leaves, x)), model) == MLP
+
+
+def test_transforms_and_hooks(watch: Watch) -> None:
+    model = mlp()
+    count = watch(lambda: vmap(model)(random(3, 16, 8)).sum().backward(), model)
+    assert count == MLP
+
+    def look(module: nn.Module, into: Any, out: Any) -> None:
+        out[0].t() @ out[0]
+
+    model[2].register_full_backward_hook(look)
+    count = watch(lambda: model(random(16, 8)).sum().backward(), model)
+    hook = {key: n for key, n in count.items() if key[2] == "gradientxgradient"}
+    assert list(hook.values()) == [1] and count == MLP + Counter(hook)
 
 
 class Square(torch.autograd.Function):
@@ -466,18 +484,18 @@ def test_formats_follow_the_roles() -> None:
 
 
 def test_memory_of_products_is_bounded(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tapeout.simulator.roles import roles
+    from tapeout.simulator.roles import records
 
-    monkeypatch.setattr(roles, "_NODES", 32)
-    monkeypatch.setattr(roles, "_PINS", 64)
+    monkeypatch.setattr(records, "NODES", 32)
+    monkeypatch.setattr(records, "PINS", 64)
     made: list[Any] = []
-    start = roles.Roles.__init__
+    start = records.Records.__init__
 
-    def begin(self: Any, phase: Any) -> None:
+    def begin(self: Any) -> None:
         made.append(self)
-        start(self, phase)
+        start(self)
 
-    monkeypatch.setattr(roles.Roles, "__init__", begin)
+    monkeypatch.setattr(records.Records, "__init__", begin)
     model = mlp()
 
     def run() -> None:
