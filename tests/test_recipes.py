@@ -18,16 +18,16 @@ CHIPS = ("nvidia-h100", "nvidia-b200", "amd-mi300x", "generic-fp8-sr", "generic-
 H100 = load_chip("nvidia-h100")
 
 
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
+def random(*shape: int, seed: int = 0) -> Any:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def linear(*widths: int) -> nn.Sequential:
+def linear(*widths: int) -> Any:
     """Layers without biases, the same weights every time."""
-    model = nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in pairwise(widths)))
+    model: Any = nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in pairwise(widths)))
     with torch.no_grad():
         for i, layer in enumerate(model):
-            layer.weight.copy_(random(*layer.weight.shape, seed=i) * layer.in_features**-0.5)  # type: ignore[arg-type]
+            layer.weight.copy_(random(*layer.weight.shape, seed=i) * layer.in_features**-0.5)
     return model
 
 
@@ -45,10 +45,10 @@ def test_every_recipe_runs_on_the_five_chips(chip: str, name: str) -> None:
     with emulate(load_chip(chip), recipe, model=model, seed=1) as trace:
         h = model(x)
         (h @ h.mT).square().mean().backward()
-    assert bool(model[0].weight.grad.isfinite().all())  # type: ignore[union-attr,operator]
+    assert bool(model[0].weight.grad.isfinite().all())
     plain = linear(32, 48, 16)(x)
     error = float((h - plain).detach().norm() / plain.detach().norm())
-    assert 0 < error < (0.5 if "4" in name else 0.2)
+    assert error < (0.5 if "4" in name else 0.2) and (error > 0) == (name != "fp32")
     told = [t for t in trace.assumptions() if "has no unit" in t or "in software" in t]
     assert set(told) <= set(list_assumptions(load_chip(chip), recipe))
 
@@ -127,7 +127,7 @@ def test_a_product_may_have_its_own_operands_unit_and_order() -> None:
     assert seen["", "fprop", "activation"] == "float16"
     assert seen["0", "fprop", "output"] == "float16"
     assert find_path(H100, recipe, "dgrad", "gradient", "weight").unit.promote_every == 32
-    a, w = x.numpy(), model[0].weight.detach().numpy().T  # type: ignore[operator]
+    a, w = x.numpy(), model[0].weight.detach().numpy().T
     sa, sw = (np.float32(448) / np.abs(v).max() for v in (a, w))
     unit = H100.matrix_unit("e4m3", "e4m3", output="float16", instruction="wgmma")
     back = np.arange(32)[::-1]
@@ -136,7 +136,7 @@ def test_a_product_may_have_its_own_operands_unit_and_order() -> None:
         np.ascontiguousarray(quantize(np.ascontiguousarray(w * sw), "e4m3")[back]),
     )
     expected = sums * ((np.float32(1) / sa) * (np.float32(1) / sw))
-    assert np.array_equal(h.detach().numpy(), quantize(expected, "bfloat16"))
+    assert np.array_equal(h.detach().numpy(), quantize(expected, "bfloat16", overflow="infinity"))
 
 
 def test_faults_of_a_recipe_are_told_where_they_stand() -> None:
@@ -213,7 +213,7 @@ def delayed_run(kind: str) -> tuple[list[bytes], Any]:
                 out = model[1](h)
                 out.square().sum().backward()
                 results.append(out.detach().numpy().tobytes())
-                results.append(x.grad.numpy().tobytes())  # type: ignore[union-attr]
+                results.append(x.grad.numpy().tobytes())
                 if kind == "evaluated":
                     with torch.no_grad():
                         model(random(4, 32, seed=99) * 1e6)
@@ -279,5 +279,5 @@ def test_stochastic_blocks_draw_fresh_bits_and_the_same_for_a_seed() -> None:
                 given = x.clone().requires_grad_()
                 (model(given) * random(8, 16, seed=3)).sum().backward()
                 ends.append(given.grad)
-    assert torch.equal(ends[0], ends[2]) and torch.equal(ends[1], ends[3])  # type: ignore[arg-type]
-    assert not torch.equal(ends[0], ends[1])  # type: ignore[arg-type]
+    assert torch.equal(ends[0], ends[2]) and torch.equal(ends[1], ends[3])
+    assert not torch.equal(ends[0], ends[1])
