@@ -50,7 +50,11 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         handler = self._plans.get(func)
         if handler is None:
             handler = self._plans[func] = self._plan(func)
-        result = handler(func, args, kwargs)
+        watch = self.trace.watch
+        if watch is None:
+            result = handler(func, args, kwargs)
+        else:
+            result = watch.run(handler, func, args, kwargs)
         if recomputing():
             self.roles.note_recomputed(result)
         return result

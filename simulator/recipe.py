@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from ..formats import Rounding, Stochastic
 from ..formats.errors import InputError, choice
 from .chip import Chip
+from .memory.rows import LossScalingRow, MemoryTable
 from .recipe_rows import GEMMS, OPERANDS, Gemm, Gemms, Operand, Outputs, merged, with_operands
 from .tables import Row, checked, read_toml
 from .units import arithmetic_format
@@ -35,6 +36,7 @@ class RecipeTable(Row):
         substitute: whether a chip without a unit for the formats multiplies them in wider ones
             that it has, as `matrix.paths` says; false refuses.
         variants: formats that stand in for others on chips that have only them.
+        memory, loss_scaling: see `memory.rows`.
     """
 
     name: str
@@ -54,6 +56,8 @@ class RecipeTable(Row):
     output: Outputs = Outputs()
     substitute: bool = True
     variants: dict[str, str] = Field(default_factory=lambda: dict(VARIANTS))
+    memory: MemoryTable = MemoryTable()
+    loss_scaling: LossScalingRow | None = None
 
     @model_validator(mode="before")
     @classmethod

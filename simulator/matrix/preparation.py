@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ...formats import Rounding, Stochastic
 from ...formats.jit import start_threads
 from ...formats.lanes import make_plan
 from ...formats.random import random_dtype
 from ...formats.rounding import get_overflow, get_rounding, kernel_mode
-from ..kernels.operand import COUNTERS, NAN, restore, scale_and_round
+from ..kernels.operand import restore, scale_and_round
 from ..recipe_rows import Operand
 from .hadamard import rotate
 from .scaling import Scaled, Single, scale
@@ -29,7 +28,9 @@ class Prepared:
         scales: (B, tiles down, tiles across) float32, values of the scale format; None without.
         factor: (B, R, 1) or (1, 1, 1) float32, for the product; None is 1.
         tile: rows and columns of elements that share a scale.
-        counts: (B R, COUNTERS), see `kernels.operand`.
+        values: (B, R, K) what was scaled: x, or x rotated.
+        factors: (B R, tiles across): what the elements of each row were multiplied with, or
+            divided by; None: nothing was rounded.
         amax: the largest magnitude of the tensor before scaling, where the scaling looks at it.
     """
 
@@ -37,7 +38,9 @@ class Prepared:
     scales: Single | None
     factor: Single | None
     tile: tuple[int, int]
-    counts: NDArray[np.float64]
+    values: Single
+    factors: Single | None = None
+    divides: bool = False
     amax: float = 0.0
 
     def scales_of(self, block: int) -> Single:
@@ -47,6 +50,14 @@ class Prepared:
             return np.ones((*self.elements.shape[:2], -(-depth // block)), np.float32)
         at = np.arange(0, depth, block) // self.tile[1]
         return np.take(np.repeat(self.scales, self.tile[0], axis=1)[:, :rows], at, axis=2)
+
+    @property
+    def factor_of_each(self) -> Single | None:
+        """(B, R, K), or broadcastable to it: what an element is multiplied with; None is 1."""
+        if self.scales is None:
+            return self.factor
+        each = self.scales_of(1)
+        return each if self.factor is None else each * self.factor
 
     def dequantised(self) -> Single:
         """fl(element scale), without the factor."""
@@ -79,25 +90,31 @@ def prepare(
     array = x.detach().numpy() if isinstance(x, torch.Tensor) else x
     values = rotate(np.ascontiguousarray(array, np.float32), row.hadamard, seed)
     found = scale(values, row, given)
-    out, counts = _rounded(values, row, found, rounding, seed, stream)
-    return Prepared(out, found.scales, found.factor, found.tiles[1:], counts, found.amax)
+    out = _rounded(values, row, found, rounding, seed, stream)
+    group, height, _ = found.tiles
+    each = np.arange(values.shape[0] * values.shape[1])
+    at = each // max(group, 1) * -(-group // height) + each % max(group, 1) // height
+    return Prepared(
+        out, found.scales, found.factor, found.tiles[1:], values, found.factors[at], found.divides,
+        found.amax,
+    )  # fmt: skip
 
 
 def _rounded(
     values: Single, row: Operand, found: Scaled, rounding: Any, seed: int, stream: int
-) -> tuple[Single, NDArray[np.float64]]:
-    """One pass: scaled, rounded into the element format, counted."""
+) -> Single:
+    """One pass: scaled, and rounded into the element format."""
     mode, bits = kernel_mode(get_rounding(row.rounding if rounding is None else rounding))
     out, depth = np.empty_like(values), values.shape[-1]
-    counts = np.zeros((values.shape[0] * values.shape[1], COUNTERS))
     if not values.size:
-        return out, counts
+        return out
     scale_and_round(
         values.reshape(-1, depth), found.factors, found.tiles, found.divides,
-        out.reshape(-1, depth), counts, np.empty(0, random_dtype(bits)),
+        out.reshape(-1, depth), np.empty(0, random_dtype(bits)),
         *make_plan(row.fmt, mode, bits, get_overflow(row.overflow), True),
         np.uint64(seed % 2**64), np.uint64(stream),
     )  # fmt: skip
-    if not row.fmt.grid.has_nan and counts[:, NAN].any():
+    lost = [np.isnan(part).any() for part in (found.scales, found.factor) if part is not None]
+    if not row.fmt.grid.has_nan and any(lost):
         out[np.isnan(out)] = 0.0  # the factor or the scale is NaN and makes the results NaN
-    return out, counts
+    return out

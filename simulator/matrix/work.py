@@ -14,7 +14,7 @@ from ..dot_unit import DotUnit
 from ..kernels.promotion import add_scaled
 from ..recipe import Recipe
 from ..roles import Product, Roles
-from ..tracing import Key, Trace
+from ..tracing import Key, Multiplied, Trace
 from .exemption import Exemption
 from .history import Histories
 from .paths import Path, find_path
@@ -96,8 +96,8 @@ class MatrixWork:
         """
         if self.histories is not None:
             self.histories.look()
-        if self.exempt.any and product.a != "optimizer" and product.module in self.exempt:
-            product = product._replace(a="exempt", b="exempt")
+        product = self._exempted(product)
+        self.trace.note_product(product)
         gemm = product.a if product.a in ("attention", "exempt") else product.gemm
         path = self._path(gemm, product)
         x = self._operand(a, product, path, 0)
@@ -106,17 +106,25 @@ class MatrixWork:
         inside = None
         if bias is not None and factor is None and path.kind in ("plain", "dequantised"):
             inside = self._accumulator_bias(bias, path.unit, (*a.shape[:-1], b.shape[-1]))
-        sums = self._sums(path, x, y, inside)
-        macs = a.shape[0] * a.shape[1] * a.shape[2] * b.shape[2]
-        accumulator = path.unit.accumulator.name
-        self.trace.count_product(
-            Key(product.module, "matmul", product.gemm, "output", accumulator), macs
-        )
+        stream = self.trace.next_stream()
+        sums = self._sums(path, x, y, inside, stream)
         if factor is not None:
             sums *= factor
         if bias is not None and inside is None:
             sums += bias.detach().numpy()
-        return torch.from_numpy(self._stored(sums, gemm))
+        stored = self._stored(sums, gemm)
+        if self.trace.sampling:
+            key = Key(product.module, "matmul", product.gemm, "output", path.unit.accumulator.name)
+            done = _multiplied(path, (a, b, bias), x, y, inside, stored, (self.trace.seed, stream))
+            self.trace.count_product(key, done)
+        return torch.from_numpy(stored)
+
+    def _exempted(self, product: Product) -> Product:
+        if not self.exempt.any or product.a == "optimizer" or product.module not in self.exempt:
+            return product
+        what = f"{product.module or 'outside of the modules'}, {product.gemm}"
+        self.trace.cover("exempt", f"{what} ({self.recipe.operand('exempt').format})")
+        return product._replace(a="exempt", b="exempt")
 
     def _path(self, gemm: str, product: Product) -> Path:
         """The path found at the start; of other pairs of roles, when they first occur."""
@@ -125,45 +133,41 @@ class MatrixWork:
             self.paths[key] = find_path(self.chip, self.recipe, *key)
         return self.paths[key]
 
-    def _sums(self, path: Path, x: Prepared, y: Prepared, start: Any) -> Stack:
+    def _sums(self, path: Path, x: Prepared, y: Prepared, start: Any, stream: int) -> Stack:
         """(B, M, N) of (B, M, K) and (B, N, K) by the unit of the path, in float32."""
         if path.kind == "parts":
-            return self._sums_of_parts(path, x, y)
-        scales: dict[str, Any] = {}
-        left, right = x.elements, y.elements
-        if path.kind == "scaled" and path.unit.scale is not None:
-            block = path.unit.scale.block
-            scales = {"a_scale": x.scales_of(block), "b_scale": y.scales_of(block).swapaxes(1, 2)}
-        elif path.kind == "dequantised":
-            left, right = (
-                _restored(v, f) for v, f in zip((x, y), (path.unit.a, path.unit.b), strict=True)
-            )
-        return self._matmul(path.unit, left, right, start, **scales)
+            return self._sums_of_parts(path, x, y, stream)
+        left, right, scales = _taken(path, x, y)
+        return self._matmul(path.unit, left, right, start, stream, **scales)
 
-    def _sums_of_parts(self, path: Path, x: Prepared, y: Prepared) -> Stack:
+    def _sums_of_parts(self, path: Path, x: Prepared, y: Prepared, stream: int) -> Stack:
         """c <- fma(sum of a part, fl(s_a s_b), c), part by part in ascending k."""
         (batch, rows, depth), columns = x.elements.shape, y.elements.shape[1]
         total = np.zeros((batch, rows, columns), np.float32)
         a, b = x.scales_of(path.every), y.scales_of(path.every)
         for at, first in enumerate(range(0, depth, path.every)):
             k = slice(first, first + path.every)
-            part = self._matmul(path.unit, x.elements[..., k], y.elements[..., k], None)
+            part = self._matmul(path.unit, x.elements[..., k], y.elements[..., k], None, stream)
             add_scaled(total, part, a[..., at].copy(), b[..., at].copy())
+            stream = self.trace.next_stream() if first + path.every < depth else stream
         return total
 
-    def _matmul(self, unit: DotUnit, x: Stack, y: Stack, start: Any, **scales: Any) -> Stack:
+    def _matmul(
+        self, unit: DotUnit, x: Stack, y: Stack, start: Any, stream: int, **scales: Any
+    ) -> Stack:
         sums: Stack = unit.matmul(
-            x, y.swapaxes(1, 2), start, **scales,
-            seed=self.trace.seed, stream=self.trace.next_stream(), check=False,
-        ).astype(np.float32)  # fmt: skip
+            x, y.swapaxes(1, 2), start, **scales, seed=self.trace.seed, stream=stream, check=False
+        ).astype(np.float32)
         return sums
 
     def _operand(self, x: torch.Tensor, product: Product, path: Path, side: int) -> Prepared:
         """One operand (B, R, K), a row meeting in one dot product, prepared and counted."""
         row, rounding = path.operands[side], path.roundings[side]
         values = _values(x, product.module)
+        key = Key(product.module, "matmul", product.gemm, product.names[side], row.format)
         if row.format == "float32" and row.scales == "none" and row.hadamard.size == 1:
-            return Prepared(values, None, None, (1, 1), np.zeros((0, 0)))
+            self.trace.count_rounding(key, values, values)
+            return Prepared(values, None, None, (1, 1), values)
         stream = self.trace.next_stream() if row.rounding == "stochastic" else 0
         name = f"{self.exempt.owners.get(product.module, product.module)}|{product.names[side]}"
         given = None
@@ -172,8 +176,9 @@ class MatrixWork:
         done = prepare(values, row, rounding, seed=self.trace.seed, stream=stream, given=given)
         if self.histories is not None and row.scales == "delayed":
             self.histories.note(name, done.amax)
-        key = Key(product.module, "matmul", product.gemm, product.names[side], row.format)
-        self.trace.count_operand(key, values.size, done.counts)
+        self.trace.count_rounding(
+            key, done.values, done.elements, done.factors, done.tile[1], row.fmt, done.divides
+        )
         return done
 
     def _accumulator_bias(
@@ -202,9 +207,34 @@ def _values(x: torch.Tensor, module: str) -> Stack:
     return np.ascontiguousarray(x.detach().float().numpy())
 
 
-def _restored(x: Prepared, fmt: Any) -> Stack:
-    """The dequantised values on the unit's grid."""
-    return quantize(x.dequantised(), fmt, overflow="infinity")
+def _taken(path: Path, x: Prepared, y: Prepared) -> tuple[Stack, Stack, dict[str, Any]]:
+    """What the unit takes of both operands, (B, M, K) and (B, N, K), and its scales."""
+    if path.kind == "dequantised":
+        left, right = (
+            quantize(v.dequantised(), fmt, overflow="infinity")
+            for v, fmt in ((x, path.unit.a), (y, path.unit.b))
+        )
+        return left, right, {}
+    scales: dict[str, Any] = {}
+    if path.kind == "scaled" and path.unit.scale is not None:
+        block = path.unit.scale.block
+        scales = {"a_scale": x.scales_of(block), "b_scale": y.scales_of(block).swapaxes(1, 2)}
+    return x.elements, y.elements, scales
+
+
+def _multiplied(
+    path: Path, given: Any, x: Prepared, y: Prepared, start: Any, stored: Stack,
+    key: tuple[int, int],
+) -> Multiplied:  # fmt: skip
+    """The product as the trace examines it."""
+    a, b, bias = (None if v is None else v.detach().float().numpy() for v in given)
+    left, right, scales = _taken(path, x, y)
+    factors = [v.factor if path.kind == "dequantised" else v.factor_of_each for v in (x, y)]
+    right_factor = None if factors[1] is None else factors[1].swapaxes(1, 2)
+    return Multiplied(
+        path.unit, a, b, left, right.swapaxes(1, 2), factors[0], right_factor, bias, start, stored,
+        *key, path.every, scales.get("a_scale"), scales.get("b_scale"),
+    )  # fmt: skip
 
 
 def _factor(x: Stack | None, y: Stack | None) -> Any:
