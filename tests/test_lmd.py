@@ -208,6 +208,46 @@ def test_equals_the_transcription_over_100_steps(name: str) -> None:
         np.testing.assert_allclose(kept.numpy(), np.stack((plus, minus)), rtol=1e-9)
 
 
+def test_ancestor_settings_give_the_ancestors_rule() -> None:
+    """u± = mean(±w±∘g);  v ← βv + (1−β)(u − τ/N);  m ← m·exp(−αv), noise drawn here."""
+    beta, alpha, temperature, sigma = 0.9, 0.05, 0.01, 0.7
+    p = nn.Parameter(torch.from_numpy(start()[0]))
+    optimizer = LMD(
+        [p], lr=alpha, betas=(beta, beta), decay=0.0, sigma=sigma, momentum="components",
+        update="plain", init="independent", noise="rayleigh", temperature=temperature, samples=2,
+        seed=4,
+    )  # fmt: skip
+    stream = torch.Generator().manual_seed(4)
+
+    def normals() -> Array:
+        return torch.randn((2, p.numel()), generator=stream, dtype=torch.float64).numpy()
+
+    w0 = start()[0]
+    # The initialisation draws in the parameter's shape.
+    m = np.sqrt(np.mean(w0**2)) * torch.randn(
+        (2, *w0.shape), generator=stream, dtype=torch.float64
+    ).numpy().reshape(2, -1)
+    m = np.abs(m) + 1e-5
+    v = np.zeros_like(m)
+    first = sigma * np.sqrt(normals() ** 2 + normals() ** 2)
+
+    def closure() -> None:
+        p.grad = torch.from_numpy(pull(0, p.detach().numpy()))
+
+    for _ in range(100):
+        second = sigma * np.sqrt(normals() ** 2 + normals() ** 2)
+        u = np.zeros_like(m)
+        for eps in (first, second):
+            parts = m * eps
+            g = pull(0, parts[0] - parts[1])
+            u += np.stack((parts[0] * g, -parts[1] * g)) / 2
+        v = beta * v + (1 - beta) * (u - temperature)
+        m = m * np.exp(-alpha * v)
+        first = sigma * np.sqrt(normals() ** 2 + normals() ** 2)
+        optimizer.step(closure)
+    np.testing.assert_allclose(medians_of(optimizer, p).reshape(2, -1), m, rtol=1e-9)
+
+
 def test_options_change_the_result() -> None:
     """No two rows of OPTIONS are the same rule, so that the comparison above tests each.
 

@@ -17,7 +17,7 @@ from .blocks import block_conversions
 from .chains import chains
 from .conversions import conversions
 from .products import products
-from .steps import steps
+from .steps import optimizer_steps, steps
 from .timing import PAIRS
 
 SUBJECTS = {
@@ -26,6 +26,7 @@ SUBJECTS = {
     "products": products,
     "chains": chains,
     "steps": steps,
+    "optimizers": optimizer_steps,
 }
 
 
