@@ -30,7 +30,10 @@ class DivergenceRule(Row):
 
 
 class TrainSpec(Row):
-    """The `[train]` table; every count is in optimizer steps, `batch` and `probe` in examples."""
+    """The `[train]` table; every count is in optimizer steps, `batch` and `probe` in examples.
+
+    The trace counts every `trace_every`-th step, the first one included.
+    """
 
     steps: Count
     batch: Count = 64

@@ -26,7 +26,7 @@ class Session:
     emulation: dict[str, Any] | None = None
     reason: str = ""
     skipped: int = 0
-    coverage: dict[str, list[str]] = field(default_factory=dict)
+    coverage: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         run = self.run

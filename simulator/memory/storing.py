@@ -16,7 +16,7 @@ from ...formats.format import FloatFormat
 from ...formats.packing import packed_bytes
 from ...formats.tables.codebook import CodebookFormat
 from ..chip import Chip
-from ..tracing import Key, Trace
+from ..tracing import Conversion, Key, Trace
 from .rows import Storage
 
 
@@ -79,7 +79,8 @@ class Store:
             raise InputError(f"{self.place}: memory {self.role} of {name}: {error}") from None
         key = Key(name, "store", self.role, what or self.role, self.row.format)
         grid = self.fmt if isinstance(self.fmt, FloatFormat) else None
-        self.trace.count_rounding(key, as_floats(source)[0], as_floats(kept)[0], fmt=grid)
+        done = Conversion.unscaled(as_floats(source)[0], as_floats(kept)[0], grid)
+        self.trace.count_rounding(key, done)
         return kept.reshape(x.shape)
 
     def bytes(self, x: Tensor) -> int:
