@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import nn, optim
 
 from ..formats.errors import InputError, choice
-from ..optimizers import LMD, Shampoo4bit
+from ..optimizers import LMD, SOAP, AdamW4bit, AdamW8bit, Muon, Shampoo, Shampoo4bit
 from ..simulator.tables import Row, checked
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -19,6 +19,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Betas = tuple[Fraction, Fraction]
 Count = Annotated[int, Field(strict=True, ge=1)]
+Natural = Annotated[int, Field(strict=True, ge=0)]
 
 
 class OptimizerTable(Row):
@@ -76,41 +77,154 @@ class LmdTable(OptimizerTable):
         return LMD(model.parameters(), **self.model_dump(exclude={"name"}), seed=seed)
 
 
-class Shampoo4bitTable(OptimizerTable):
-    """`name = "shampoo4bit"`: Shampoo with Cholesky factors kept as 4-bit codes."""
+class ShampooTable(OptimizerTable):
+    """`name = "shampoo"`: Shampoo with the storage of its preconditioners as a choice."""
 
-    kind = Shampoo4bit
-    name: Literal["shampoo4bit"]
+    kind = Shampoo
+    name: Literal["shampoo"]
     lr: Positive
     base: Literal["adamw", "sgdm"]
     momentum: Fraction
     betas: Betas
     adam_eps: Positive
     weight_decay: NonNegative
+    storage: Literal["float32", "vq", "cq", "cq_ef", "eigen"]
+    codebook: Literal[
+        "linear2_4bit", "linear2_3bit", "linear2_8bit",
+        "dynamic_tree_4bit", "dynamic_tree_3bit", "dynamic_8bit",
+    ]  # fmt: skip
+    block: Count
     beta: Fraction
     eps: Positive
     statistics_every: Count
     roots_every: Count
     error_beta: Fraction
-    block: Count
     scales: Literal["joint", "separate"]
     ridge: Literal["absolute", "relative"]
     root_from: Literal["stored", "fresh"]
+    root: Literal["newton", "eigh"]
     newton_cap: Count
-    ridge_attempts: Count
-    min_elements: Count
+    rectify_statistics: Natural
+    rectify_roots: Natural
+    ridge_attempts: Natural
+    grafting: Literal["norm", "none"]
+    linalg: Literal["library", "chip"]
+    min_elements: Natural
     max_order: Count
+    nonfinite: Literal["refuse", "skip"]
 
     def build(self, model: nn.Module, seed: int) -> optim.Optimizer:
         """The optimizer of all parameters; it draws no random numbers."""
-        return Shampoo4bit(model.parameters(), **self.model_dump(exclude={"name"}))
+        return self.kind(model.parameters(), **self.model_dump(exclude={"name"}))
 
 
-Optimizer = AdamWTable | LmdTable | Shampoo4bitTable
+class Shampoo4bitTable(ShampooTable):
+    """`name = "shampoo4bit"`: Shampoo whose preconditioners take 4 bits an element."""
+
+    kind = Shampoo4bit
+    name: Literal["shampoo4bit"]  # type: ignore[assignment]
+    storage: Literal["vq", "cq", "cq_ef", "eigen"]
+    codebook: Literal["linear2_4bit", "dynamic_tree_4bit"]
+
+
+class AdamW8bitTable(OptimizerTable):
+    """`name = "adamw8bit"`: AdamW with 8-bit moments."""
+
+    kind = AdamW8bit
+    name: Literal["adamw8bit"]
+    lr: Positive
+    betas: Betas
+    eps: Positive
+    weight_decay: NonNegative
+    block: Count
+    min_elements: Natural
+    nonfinite: Literal["refuse", "skip"]
+
+    def build(self, model: nn.Module, seed: int) -> optim.Optimizer:
+        """The optimizer of all parameters; it draws no random numbers."""
+        return AdamW8bit(model.parameters(), **self.model_dump(exclude={"name"}))
+
+
+class AdamW4bitTable(OptimizerTable):
+    """`name = "adamw4bit"`: AdamW with 4-bit moments."""
+
+    kind = AdamW4bit
+    name: Literal["adamw4bit"]
+    lr: Positive
+    betas: Betas
+    eps: Positive
+    weight_decay: NonNegative
+    block: Count
+    scales: Literal["rank1", "block"]
+    min_elements: Natural
+    nonfinite: Literal["refuse", "skip"]
+
+    def build(self, model: nn.Module, seed: int) -> optim.Optimizer:
+        """The optimizer of all parameters; it draws no random numbers."""
+        return AdamW4bit(model.parameters(), **self.model_dump(exclude={"name"}))
+
+
+class MuonTable(OptimizerTable):
+    """`name = "muon"`: Muon for all matrices, AdamW at `adamw_lr` for vectors and scalars."""
+
+    kind = Muon
+    name: Literal["muon"]
+    lr: Positive
+    momentum: Fraction
+    weight_decay: NonNegative
+    nesterov: bool
+    iterations: Count
+    eps: Positive
+    adjust_lr: Literal["original", "match_rms_adamw"]
+    storage: Literal["float32", "int8"]
+    block: Count
+    min_elements: Natural
+    adamw_lr: Positive
+    betas: Betas
+    adamw_eps: Positive
+    nonfinite: Literal["refuse", "skip"]
+
+    def build(self, model: nn.Module, seed: int) -> optim.Optimizer:
+        """The optimizer of all parameters; it draws no random numbers."""
+        return Muon(model.parameters(), **self.model_dump(exclude={"name"}))
+
+
+class SoapTable(OptimizerTable):
+    """`name = "soap"`: Adam in the eigenbasis of Shampoo's preconditioners."""
+
+    kind = SOAP
+    name: Literal["soap"]
+    lr: Positive
+    betas: Betas
+    eps: Positive
+    weight_decay: NonNegative
+    shampoo_beta: Annotated[float, Field(ge=-1, lt=1)]
+    frequency: Count
+    max_order: Count
+    storage: Literal["float32", "dynamic_8bit"]
+    block: Count
+    min_elements: Natural
+    linalg: Literal["library", "chip"]
+    nonfinite: Literal["refuse", "skip"]
+
+    def build(self, model: nn.Module, seed: int) -> optim.Optimizer:
+        """The optimizer of all parameters; it draws no random numbers."""
+        return SOAP(model.parameters(), **self.model_dump(exclude={"name"}))
+
+
+Optimizer = (
+    AdamWTable | LmdTable | ShampooTable | Shampoo4bitTable
+    | AdamW8bitTable | AdamW4bitTable | MuonTable | SoapTable
+)  # fmt: skip
 TABLES: dict[str, type[Optimizer]] = {
     "adamw": AdamWTable,
     "lmd": LmdTable,
     "shampoo4bit": Shampoo4bitTable,
+    "shampoo": ShampooTable,
+    "adamw8bit": AdamW8bitTable,
+    "adamw4bit": AdamW4bitTable,
+    "muon": MuonTable,
+    "soap": SoapTable,
 }
 
 

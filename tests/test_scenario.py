@@ -44,13 +44,13 @@ REFUSED = {
     'name = "adamv"': (
         'name = "adamw"',
         [
-            'tiny.toml, optimizers: table 1 name = "adamv" is not one of adamw, lmd, shampoo4bit '
+            f'tiny.toml, optimizers: table 1 name = "adamv" is not one of {", ".join(TABLES)} '
             '(did you mean "adamw"?)'
         ],
     ),
     'nam = "adamw"': (
         'name = "adamw"',
-        ["tiny.toml, optimizers: table 1 has no name: add name = one of adamw, lmd, shampoo4bit"],
+        [f"optimizers: table 1 has no name: add name = one of {', '.join(TABLES)}"],
     ),
     'name = "adamw"\nweight_dekay = 0.1': (
         'name = "adamw"',
