@@ -17,6 +17,7 @@ from .blocks import block_conversions
 from .chains import chains
 from .conversions import conversions
 from .products import products
+from .shampoo import shampoo
 from .steps import steps
 from .timing import PAIRS
 
@@ -26,6 +27,7 @@ SUBJECTS = {
     "products": products,
     "chains": chains,
     "steps": steps,
+    "shampoo": shampoo,
 }
 
 
