@@ -61,7 +61,7 @@ def rank_one(x: Array, book: Any) -> Array:
         others = tuple(a for a in range(x.ndim) if a != axis)
         scale = np.minimum(scale, np.abs(x).max(axis=others, keepdims=True))
     quotient = np.divide(x, scale, out=np.zeros_like(x), where=scale > 0)
-    return nearest(quotient, book) * scale
+    return np.asarray(nearest(quotient, book) * scale)
 
 
 @pytest.mark.parametrize("shape", [(300,), (9, 33), (5, 3, 4)])

@@ -90,6 +90,7 @@ def test_orthogonal_iterations_find_the_eigenvectors() -> None:
     a = (q * torch.logspace(0, -11, 24, dtype=q.dtype)) @ q.T
     for name in ("library", "chip"):
         found = LINEAR_ALGEBRA[name].eigenvectors(a)
+        assert found is not None
         overlap = (found.T @ q).abs()
         torch.testing.assert_close(overlap, torch.eye(24, dtype=q.dtype), atol=1e-2, rtol=0)
 

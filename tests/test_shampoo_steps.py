@@ -223,7 +223,7 @@ def read_root(stored: dict[str, Tensor], reader: Reader) -> Array:
     new = numpy_of(stored)
     if "matrix" in new:
         return new["matrix"]
-    return off(reader.square(new)) + np.diag(new["diagonal"])
+    return np.asarray(off(reader.square(new)) + np.diag(new["diagonal"]))
 
 
 CASES = [

@@ -65,11 +65,13 @@ def kept(column: str, values: Tensor, axes: Tensor, codec: RowCodec) -> Tensor:
         back = factor @ factor.T
     if newton:
         ridge = RIDGE * largest_eigenvalue(back) * torch.eye(len(back))
-        root = inverse_fourth_root(back + ridge)
-        assert root is not None
-        return root.double()
+        iterated = inverse_fourth_root(back + ridge)
+        assert iterated is not None
+        return iterated.double()
     found, vectors = torch.linalg.eigh(back.double())
-    return (vectors * (found.clamp(min=0) + RIDGE * found.max()) ** -0.25) @ vectors.T
+    root: Tensor
+    root = (vectors * (found.clamp(min=0) + RIDGE * found.max()) ** -0.25) @ vectors.T
+    return root
 
 
 def errors(
@@ -90,12 +92,12 @@ def main() -> None:
     title = f"A^(-1/4) of order {order} after storing, linear2_4bit, block 64: NRE / AE in degrees"
     table = Table(title=title, title_justify="left")
     for column in ("share of ones", "condition", *COLUMNS):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for share in SHARES:
         for condition in CONDITIONS:
             cells = [errors(s, order, share, condition, "linear2_4bit") for s in COLUMNS]
             table.add_row(f"{share:g}", f"{condition:g}", *(f"{n:.4f} / {a:.3f}" for n, a in cells))
-    Console(width=max(110, Console().width)).print(table)
+    Console(width=max(130, Console().width)).print(table)
 
 
 if __name__ == "__main__":
