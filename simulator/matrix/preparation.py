@@ -1,10 +1,11 @@
 """Operands on their way into a matrix unit: rotated, scaled, rounded."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ...formats import Rounding, Stochastic
 from ...formats.jit import start_threads
@@ -13,6 +14,7 @@ from ...formats.random import random_dtype
 from ...formats.rounding import get_overflow, get_rounding, kernel_mode
 from ..kernels.operand import restore, scale_and_round
 from ..recipe_rows import Operand
+from ..tracing import Conversion
 from .hadamard import rotate
 from .scaling import Scaled, Single, scale
 
@@ -28,9 +30,7 @@ class Prepared:
         scales: (B, tiles down, tiles across) float32, values of the scale format; None without.
         factor: (B, R, 1) or (1, 1, 1) float32, for the product; None is 1.
         tile: rows and columns of elements that share a scale.
-        values: (B, R, K) what was scaled: x, or x rotated.
-        factors: (B R, tiles across): what the elements of each row were multiplied with, or
-            divided by; None: nothing was rounded.
+        conversion: for the trace.
         amax: the largest magnitude of the tensor before scaling, where the scaling looks at it.
     """
 
@@ -38,10 +38,19 @@ class Prepared:
     scales: Single | None
     factor: Single | None
     tile: tuple[int, int]
-    values: Single
-    factors: Single | None = None
-    divides: bool = False
+    conversion: Conversion
     amax: float = 0.0
+
+    def rows(self, n: int, i: NDArray[np.int64]) -> "Prepared":
+        """Rows i of matrix n, (1, len(i), K), with their scales."""
+        scales, factor = self.scales, self.factor
+        if scales is not None:
+            scales = scales[n : n + 1, i // self.tile[0]]
+        if factor is not None and factor.size > 1:
+            factor = factor[n : n + 1, i]
+        elements = self.elements[n : n + 1, i]
+        return replace(self, elements=elements, scales=scales, factor=factor,
+                       tile=(1, self.tile[1]))  # fmt: skip
 
     def scales_of(self, block: int) -> Single:
         """(B, R, ceil(K / block)): the scales for each row and each `block` of k."""
@@ -50,14 +59,6 @@ class Prepared:
             return np.ones((*self.elements.shape[:2], -(-depth // block)), np.float32)
         at = np.arange(0, depth, block) // self.tile[1]
         return np.take(np.repeat(self.scales, self.tile[0], axis=1)[:, :rows], at, axis=2)
-
-    @property
-    def factor_of_each(self) -> Single | None:
-        """(B, R, K), or broadcastable to it: what an element is multiplied with; None is 1."""
-        if self.scales is None:
-            return self.factor
-        each = self.scales_of(1)
-        return each if self.factor is None else each * self.factor
 
     def dequantised(self) -> Single:
         """fl(element scale), without the factor."""
@@ -91,19 +92,18 @@ def prepare(
     values = rotate(np.ascontiguousarray(array, np.float32), row.hadamard, seed)
     found = scale(values, row, given)
     out = _rounded(values, row, found, rounding, seed, stream)
-    group, height, _ = found.tiles
-    each = np.arange(values.shape[0] * values.shape[1])
-    at = each // max(group, 1) * -(-group // height) + each % max(group, 1) // height
-    return Prepared(
-        out, found.scales, found.factor, found.tiles[1:], values, found.factors[at], found.divides,
-        found.amax,
+    grid, depth = row.fmt.grid, values.shape[-1]
+    conversion = Conversion(
+        values.reshape(-1, depth), out.reshape(-1, depth), found.factors, found.tiles,
+        found.divides, grid.largest, grid.lowest,
     )  # fmt: skip
+    return Prepared(out, found.scales, found.factor, found.tiles[1:], conversion, found.amax)
 
 
 def _rounded(
     values: Single, row: Operand, found: Scaled, rounding: Any, seed: int, stream: int
 ) -> Single:
-    """One pass: scaled, and rounded into the element format."""
+    """One pass: scaled, rounded into the element format."""
     mode, bits = kernel_mode(get_rounding(row.rounding if rounding is None else rounding))
     out, depth = np.empty_like(values), values.shape[-1]
     if not values.size:

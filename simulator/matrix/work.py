@@ -14,7 +14,7 @@ from ..dot_unit import DotUnit
 from ..kernels.promotion import add_scaled
 from ..recipe import Recipe
 from ..roles import Product, Roles
-from ..tracing import Key, Multiplied, Trace
+from ..tracing import Conversion, Key, Multiplied, Trace
 from .exemption import Exemption
 from .history import Histories
 from .paths import Path, find_path
@@ -96,7 +96,8 @@ class MatrixWork:
         """
         if self.histories is not None:
             self.histories.look()
-        product = self._exempted(product)
+        if self.exempt.any and product.a != "optimizer" and product.module in self.exempt:
+            product = product._replace(a="exempt", b="exempt")
         self.trace.note_product(product)
         gemm = product.a if product.a in ("attention", "exempt") else product.gemm
         path = self._path(gemm, product)
@@ -106,25 +107,38 @@ class MatrixWork:
         inside = None
         if bias is not None and factor is None and path.kind in ("plain", "dequantised"):
             inside = self._accumulator_bias(bias, path.unit, (*a.shape[:-1], b.shape[-1]))
-        stream = self.trace.next_stream()
-        sums = self._sums(path, x, y, inside, stream)
+        position = self.trace.position
+        sums = self._sums(path, x, y, inside)
         if factor is not None:
             sums *= factor
         if bias is not None and inside is None:
             sums += bias.detach().numpy()
         stored = self._stored(sums, gemm)
+        self._cover(product, path)
         if self.trace.sampling:
+
+            def again(left: Any, right: Any, start: Any) -> Stack:
+                with self.trace.replaying(position):
+                    return self._sums(path, left, right, start)
+
             key = Key(product.module, "matmul", product.gemm, "output", path.unit.accumulator.name)
-            done = _multiplied(path, (a, b, bias), x, y, inside, stored, (self.trace.seed, stream))
-            self.trace.count_product(key, done)
+            self.trace.count_product(
+                key,
+                Multiplied(path.unit, path.every, _array(a), _array(b.mT), x, y,
+                           None if bias is None else _array(bias), inside, stored, again),
+            )  # fmt: skip
         return torch.from_numpy(stored)
 
-    def _exempted(self, product: Product) -> Product:
-        if not self.exempt.any or product.a == "optimizer" or product.module not in self.exempt:
-            return product
-        what = f"{product.module or 'outside of the modules'}, {product.gemm}"
-        self.trace.cover("exempt", f"{what} ({self.recipe.operand('exempt').format})")
-        return product._replace(a="exempt", b="exempt")
+    def _cover(self, product: Product, path: Path) -> None:
+        """Note by which unit, and what was exempt or stood in for something."""
+        formats = " x ".join(fmt.name for fmt in (path.unit.a, path.unit.b))
+        self.trace.cover("matrix_unit", f"{path.unit.name}: {formats}")
+        if product.a == "exempt":
+            what = f"{product.module or 'outside of the modules'}, {product.gemm}"
+            self.trace.cover("exempt", f"{what} ({path.operands[0].format})")
+        for sentence in (path.sentence, _software(self.chip, path)):
+            if sentence:
+                self.trace.cover("substituted", sentence)
 
     def _path(self, gemm: str, product: Product) -> Path:
         """The path found at the start; of other pairs of roles, when they first occur."""
@@ -133,41 +147,47 @@ class MatrixWork:
             self.paths[key] = find_path(self.chip, self.recipe, *key)
         return self.paths[key]
 
-    def _sums(self, path: Path, x: Prepared, y: Prepared, start: Any, stream: int) -> Stack:
+    def _sums(self, path: Path, x: Prepared, y: Prepared, start: Any) -> Stack:
         """(B, M, N) of (B, M, K) and (B, N, K) by the unit of the path, in float32."""
         if path.kind == "parts":
-            return self._sums_of_parts(path, x, y, stream)
-        left, right, scales = _taken(path, x, y)
-        return self._matmul(path.unit, left, right, start, stream, **scales)
+            return self._sums_of_parts(path, x, y)
+        scales: dict[str, Any] = {}
+        left, right = x.elements, y.elements
+        if path.kind == "scaled" and path.unit.scale is not None:
+            block = path.unit.scale.block
+            scales = {"a_scale": x.scales_of(block), "b_scale": y.scales_of(block).swapaxes(1, 2)}
+        elif path.kind == "dequantised":
+            left, right = (
+                _restored(v, f) for v, f in zip((x, y), (path.unit.a, path.unit.b), strict=True)
+            )
+        return self._matmul(path.unit, left, right, start, **scales)
 
-    def _sums_of_parts(self, path: Path, x: Prepared, y: Prepared, stream: int) -> Stack:
+    def _sums_of_parts(self, path: Path, x: Prepared, y: Prepared) -> Stack:
         """c <- fma(sum of a part, fl(s_a s_b), c), part by part in ascending k."""
         (batch, rows, depth), columns = x.elements.shape, y.elements.shape[1]
         total = np.zeros((batch, rows, columns), np.float32)
         a, b = x.scales_of(path.every), y.scales_of(path.every)
         for at, first in enumerate(range(0, depth, path.every)):
             k = slice(first, first + path.every)
-            part = self._matmul(path.unit, x.elements[..., k], y.elements[..., k], None, stream)
+            part = self._matmul(path.unit, x.elements[..., k], y.elements[..., k], None)
             add_scaled(total, part, a[..., at].copy(), b[..., at].copy())
-            stream = self.trace.next_stream() if first + path.every < depth else stream
         return total
 
-    def _matmul(
-        self, unit: DotUnit, x: Stack, y: Stack, start: Any, stream: int, **scales: Any
-    ) -> Stack:
+    def _matmul(self, unit: DotUnit, x: Stack, y: Stack, start: Any, **scales: Any) -> Stack:
         sums: Stack = unit.matmul(
-            x, y.swapaxes(1, 2), start, **scales, seed=self.trace.seed, stream=stream, check=False
-        ).astype(np.float32)
+            x, y.swapaxes(1, 2), start, **scales,
+            seed=self.trace.seed, stream=self.trace.next_stream(), check=False,
+        ).astype(np.float32)  # fmt: skip
         return sums
 
     def _operand(self, x: torch.Tensor, product: Product, path: Path, side: int) -> Prepared:
         """One operand (B, R, K), a row meeting in one dot product, prepared and counted."""
         row, rounding = path.operands[side], path.roundings[side]
         values = _values(x, product.module)
-        key = Key(product.module, "matmul", product.gemm, product.names[side], row.format)
         if row.format == "float32" and row.scales == "none" and row.hadamard.size == 1:
-            self.trace.count_rounding(key, values, values)
-            return Prepared(values, None, None, (1, 1), values)
+            plain = Prepared(values, None, None, (1, 1), Conversion.unscaled(values, values))
+            self.trace.count_rounding(self._key(product, row.format, side), plain.conversion)
+            return plain
         stream = self.trace.next_stream() if row.rounding == "stochastic" else 0
         name = f"{self.exempt.owners.get(product.module, product.module)}|{product.names[side]}"
         given = None
@@ -176,10 +196,11 @@ class MatrixWork:
         done = prepare(values, row, rounding, seed=self.trace.seed, stream=stream, given=given)
         if self.histories is not None and row.scales == "delayed":
             self.histories.note(name, done.amax)
-        self.trace.count_rounding(
-            key, done.values, done.elements, done.factors, done.tile[1], row.fmt, done.divides
-        )
+        self.trace.count_rounding(self._key(product, row.format, side), done.conversion)
         return done
+
+    def _key(self, product: Product, fmt: str, side: int) -> Key:
+        return Key(product.module, "matmul", product.gemm, product.names[side], fmt)
 
     def _accumulator_bias(
         self, bias: torch.Tensor, unit: DotUnit, shape: Any
@@ -195,6 +216,11 @@ class MatrixWork:
         return sums if fmt == "float32" else quantize(sums, fmt, overflow="infinity")
 
 
+def _array(x: torch.Tensor) -> Stack:
+    array: Stack = x.detach().float().numpy()
+    return array
+
+
 def _values(x: torch.Tensor, module: str) -> Stack:
     """The operand as contiguous float32."""
     if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
@@ -207,34 +233,9 @@ def _values(x: torch.Tensor, module: str) -> Stack:
     return np.ascontiguousarray(x.detach().float().numpy())
 
 
-def _taken(path: Path, x: Prepared, y: Prepared) -> tuple[Stack, Stack, dict[str, Any]]:
-    """What the unit takes of both operands, (B, M, K) and (B, N, K), and its scales."""
-    if path.kind == "dequantised":
-        left, right = (
-            quantize(v.dequantised(), fmt, overflow="infinity")
-            for v, fmt in ((x, path.unit.a), (y, path.unit.b))
-        )
-        return left, right, {}
-    scales: dict[str, Any] = {}
-    if path.kind == "scaled" and path.unit.scale is not None:
-        block = path.unit.scale.block
-        scales = {"a_scale": x.scales_of(block), "b_scale": y.scales_of(block).swapaxes(1, 2)}
-    return x.elements, y.elements, scales
-
-
-def _multiplied(
-    path: Path, given: Any, x: Prepared, y: Prepared, start: Any, stored: Stack,
-    key: tuple[int, int],
-) -> Multiplied:  # fmt: skip
-    """The product as the trace examines it."""
-    a, b, bias = (None if v is None else v.detach().float().numpy() for v in given)
-    left, right, scales = _taken(path, x, y)
-    factors = [v.factor if path.kind == "dequantised" else v.factor_of_each for v in (x, y)]
-    right_factor = None if factors[1] is None else factors[1].swapaxes(1, 2)
-    return Multiplied(
-        path.unit, a, b, left, right.swapaxes(1, 2), factors[0], right_factor, bias, start, stored,
-        *key, path.every, scales.get("a_scale"), scales.get("b_scale"),
-    )  # fmt: skip
+def _restored(x: Prepared, fmt: Any) -> Stack:
+    """The dequantised values on the unit's grid."""
+    return quantize(x.dequantised(), fmt, overflow="infinity")
 
 
 def _factor(x: Stack | None, y: Stack | None) -> Any:
