@@ -18,7 +18,7 @@ from .chains import chains
 from .conversions import conversions
 from .products import products
 from .programs import programs
-from .steps import steps
+from .steps import optimizer_steps, steps
 from .timing import PAIRS
 
 SUBJECTS = {
@@ -28,6 +28,7 @@ SUBJECTS = {
     "chains": chains,
     "steps": steps,
     "programs": programs,
+    "optimizers": optimizer_steps,
 }
 
 
