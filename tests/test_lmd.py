@@ -1,6 +1,7 @@
 """LMD against a float64 transcription of its equations, and against closed forms."""
 
 import io
+import re
 from copy import deepcopy
 from math import exp, pi, sinh, sqrt
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from tapeout.formats.errors import InputError
 from tapeout.optimizers import LMD, NonFiniteGradientError
+from tapeout.optimizers.components import medians
 
 Array = NDArray[Any]
 SHAPES = ((5, 3), (4,))
@@ -42,6 +44,7 @@ class Transcription:
             lr=0.02, betas=(0.9, 0.99), decay=0.1, sigma=0.1, floor=0.03,
             regularizer="lognormal", prior="floor", momentum="components", update="sign",
             init="exact", noise="lognormal", temperature=0.0, samples=1, seed=0,
+            storage="median", storage_rounding="stochastic", keep_sample=True,
         )  # fmt: skip
         self.o = defaults | options
         self.stream = torch.Generator().manual_seed(self.o["seed"])
@@ -49,7 +52,8 @@ class Transcription:
         rayleigh = self.o["noise"] == "rayleigh"
         self.mean = s * sqrt(pi / 2) if rayleigh else exp(s**2 / 2)
         self.square = 2 * s**2 if rayleigh else exp(2 * s**2)
-        self.m = [self.medians(w) for w in start()]
+        self.lns = re.fullmatch(r"lns(\d+)g(\d+)", self.o["storage"])
+        self.m = [self.stored(self.medians(w)) for w in start()]
         self.m0 = deepcopy(self.m)
         self.v = [[np.zeros_like(part) for part in pair] for pair in self.m]
         self.eps = self.noise()
@@ -61,10 +65,27 @@ class Transcription:
         if self.o["init"] == "exact":
             return [(np.maximum(s * w, 0.0) + self.o["floor"]) / self.mean for s in (1, -1)]
         rms = np.sqrt(np.mean(w**2))
-        return [np.abs(rms * self.normal(w.shape)) + 1e-5 for _ in range(2)]
+        return list(np.abs(rms * self.normal((2, *w.shape))) + 1e-5)
+
+    def split(self, joined: Array) -> list[list[Array]]:
+        """(2, all weights) in pieces: the parameters lie in a row, and draw together."""
+        pieces = np.split(joined, [w.size for w in start()][:-1], axis=1)
+        return [
+            [side.reshape(w.shape) for side in piece]
+            for piece, w in zip(pieces, start(), strict=True)
+        ]
+
+    def stored(self, pair: list[Array]) -> list[Array]:
+        """Rounded to 2^((k - bias)/γ), bias in the middle of the k, where that is the storage."""
+        if not self.lns:
+            return pair
+        bits, gamma = map(int, self.lns.groups())
+        bias = 2 ** (bits - 2)
+        nearest = [np.clip(np.round(gamma * np.log2(m)) + bias, 1, 2 * bias - 1) for m in pair]
+        return [2.0 ** ((k - bias) / gamma) for k in nearest]
 
     def noise(self) -> list[list[Array]]:
-        return [[self.one_noise(part.shape) for part in pair] for pair in self.m]
+        return self.split(self.one_noise((2, sum(w.size for w in start()))))
 
     def one_noise(self, shape: tuple[int, ...]) -> Array:
         sigma = self.o["sigma"]
@@ -99,16 +120,33 @@ class Transcription:
                     scale = scale * (1.0 if self.o["momentum"] == "shared" else self.eps[i][side])
                     totals[i][side] += sign * scale * g / self.o["samples"]
         beta1, beta2 = self.o["betas"]
+        pushed: list[list[Array]] = []
         for i, total in enumerate(totals):
+            pushes: list[Any] = [0.0, 0.0]
             for side in range(2):
                 u = total[side] - self.o["temperature"]
                 direction = beta1 * self.v[i][side] + (1 - beta1) * u
                 self.v[i][side] = beta2 * self.v[i][side] + (1 - beta2) * u
                 if self.o["update"] == "sign":
                     direction = np.sign(direction)
-                push = direction + self.o["decay"] * self.pressure(i, side)
-                self.m[i][side] = self.m[i][side] * np.exp(-self.o["lr"] * push)
+                pushes[side] = direction + self.o["decay"] * self.pressure(i, side)
+            pushed.append([-self.o["lr"] * push for push in pushes])
+        if self.lns:
+            pushed = self.whole_steps(pushed)
+        self.m = [
+            [m * np.exp(push) for m, push in zip(pair, moves, strict=True)]
+            for pair, moves in zip(self.m, pushed, strict=True)
+        ]
         self.eps = self.noise()
+
+    def whole_steps(self, pushed: list[list[Array]]) -> list[list[Array]]:
+        """Moves of log m as whole numbers of ln 2/γ."""
+        unit = np.log(2) / int(self.lns[2])  # type: ignore[index]
+        down = -np.concatenate([np.stack(pair).reshape(2, -1) for pair in pushed], axis=1) / unit
+        if self.o["storage_rounding"] == "nearest":
+            return self.split(-np.round(down) * unit)
+        draw = torch.rand(down.shape, generator=self.stream, dtype=torch.float64).numpy()
+        return self.split(-np.floor(down + draw) * unit)
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -125,11 +163,25 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "no noise": {"sigma": 0.0},
     "three samples": {"samples": 3},
     "three samples shared": {"samples": 3, "momentum": "shared", "sigma": 0.3},
+    "log": {"storage": "log"},
+    "log initial": {"storage": "log", "prior": "initial"},
+    "log gaussian": {"storage": "log", "regularizer": "gaussian"},
+    "codes": {"storage": "lns15g128"},
+    "codes nearest": {"storage": "lns15g128", "storage_rounding": "nearest"},
+    "codes initial": {"storage": "lns12g32", "prior": "initial", "lr": 0.1},
+    "codes exponential": {"storage": "lns9g8", "regularizer": "exponential", "lr": 0.05},
+    "drawn twice": {"keep_sample": False},
+    "codes drawn twice": {"keep_sample": False, "storage": "lns15g128", "samples": 2},
     "ancestor": {
         "noise": "rayleigh", "sigma": 0.7, "update": "plain", "init": "independent",
         "betas": (0.9, 0.9), "temperature": 0.01, "decay": 0.0,
     },
 }  # fmt: skip
+
+
+def medians_of(optimizer: LMD, p: Tensor) -> Tensor:
+    """m+ and m- of a parameter, whatever the storage."""
+    return medians(optimizer.state[p], optimizer.param_groups[0])
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -152,14 +204,59 @@ def test_equals_the_transcription_over_100_steps(name: str) -> None:
             optimizer.step(closure)
         twin.step()
     for p, (plus, minus) in zip(params, twin.m, strict=True):
-        np.testing.assert_allclose(optimizer.state[p]["m_plus"].numpy(), plus, rtol=1e-9)
-        np.testing.assert_allclose(optimizer.state[p]["m_minus"].numpy(), minus, rtol=1e-9)
+        kept = medians_of(optimizer, p)
+        np.testing.assert_allclose(kept.numpy(), np.stack((plus, minus)), rtol=1e-9)
+
+
+def test_ancestor_settings_give_the_ancestors_rule() -> None:
+    """u± = mean(±w±∘g);  v ← βv + (1−β)(u − τ/N);  m ← m·exp(−αv), noise drawn here."""
+    beta, alpha, temperature, sigma = 0.9, 0.05, 0.01, 0.7
+    p = nn.Parameter(torch.from_numpy(start()[0]))
+    optimizer = LMD(
+        [p], lr=alpha, betas=(beta, beta), decay=0.0, sigma=sigma, momentum="components",
+        update="plain", init="independent", noise="rayleigh", temperature=temperature, samples=2,
+        seed=4,
+    )  # fmt: skip
+    stream = torch.Generator().manual_seed(4)
+
+    def normals() -> Array:
+        return torch.randn((2, p.numel()), generator=stream, dtype=torch.float64).numpy()
+
+    w0 = start()[0]
+    # The initialisation draws in the parameter's shape.
+    m = np.sqrt(np.mean(w0**2)) * torch.randn(
+        (2, *w0.shape), generator=stream, dtype=torch.float64
+    ).numpy().reshape(2, -1)
+    m = np.abs(m) + 1e-5
+    v = np.zeros_like(m)
+    first = sigma * np.sqrt(normals() ** 2 + normals() ** 2)
+
+    def closure() -> None:
+        p.grad = torch.from_numpy(pull(0, p.detach().numpy()))
+
+    for _ in range(100):
+        second = sigma * np.sqrt(normals() ** 2 + normals() ** 2)
+        u = np.zeros_like(m)
+        for eps in (first, second):
+            parts = m * eps
+            g = pull(0, parts[0] - parts[1])
+            u += np.stack((parts[0] * g, -parts[1] * g)) / 2
+        v = beta * v + (1 - beta) * (u - temperature)
+        m = m * np.exp(-alpha * v)
+        first = sigma * np.sqrt(normals() ** 2 + normals() ** 2)
+        optimizer.step(closure)
+    np.testing.assert_allclose(medians_of(optimizer, p).reshape(2, -1), m, rtol=1e-9)
 
 
 def test_options_change_the_result() -> None:
-    """No two rows of OPTIONS are the same rule, so that the comparison above tests each."""
+    """No two rows of OPTIONS are the same rule, so that the comparison above tests each.
+
+    The logarithm of m in place of m, and drawing twice, are the same rule by another way.
+    """
     seen: dict[bytes, str] = {}
     for name, options in OPTIONS.items():
+        if options.get("storage") == "log" or "drawn twice" in name:
+            continue
         twin = Transcription(seed=5, **options)
         for _ in range(20):
             twin.step()
@@ -174,13 +271,12 @@ def steady(value: float, n: int = 1, **options: Any) -> tuple[nn.Parameter, LMD]
 def test_sign_steps_conserve_the_product_of_medians() -> None:
     params = [nn.Parameter(torch.from_numpy(w)) for w in start()]
     optimizer = LMD(params, decay=0.0, momentum="shared")
-    products = [optimizer.state[p]["m_plus"] * optimizer.state[p]["m_minus"] for p in params]
+    products = [medians_of(optimizer, p).prod(0) for p in params]
     for _ in range(50):
         set_gradients(params)
         optimizer.step()
     for p, before in zip(params, products, strict=True):
-        after = optimizer.state[p]["m_plus"] * optimizer.state[p]["m_minus"]
-        torch.testing.assert_close(after, before, rtol=1e-12, atol=0.0)
+        torch.testing.assert_close(medians_of(optimizer, p).prod(0), before, rtol=1e-12, atol=0.0)
 
 
 @pytest.mark.parametrize("steps", [1, 10])
@@ -209,7 +305,7 @@ def test_noise_keeps_the_mean_and_has_the_lognormal_variance(w0: float) -> None:
 def test_evaluation_weights() -> None:
     p, optimizer = steady(0.3, 50, sigma=0.2)
     noisy, state = p.detach().clone(), optimizer.generator.get_state()
-    plus, minus = optimizer.state[p]["m_plus"], optimizer.state[p]["m_minus"]
+    plus, minus = medians_of(optimizer, p)
     with optimizer.eval_weights("median"):
         assert torch.equal(p.detach(), plus - minus)
     with optimizer.eval_weights("sample", draw=0):
@@ -239,8 +335,8 @@ def test_a_change_of_sigma_waits_for_the_next_sample() -> None:
     p.grad = torch.linspace(-1, 1, 20, dtype=torch.float64)
     optimizer.step()
     state = optimizer.state[p]
-    torch.testing.assert_close(state["v_plus"] + state["v_minus"], 0.5 * held * p.grad)
-    assert torch.equal(p.detach(), state["m_plus"] - state["m_minus"])
+    torch.testing.assert_close(state["v"].sum(0), 0.5 * held * p.grad)
+    assert torch.equal(p.detach(), state["m"][0] - state["m"][1])
 
 
 def mixed_optimizer(params: list[nn.Parameter]) -> LMD:
@@ -283,7 +379,7 @@ def test_resume_is_bit_exact() -> None:
         for key, value in optimizer.state[p].items():
             mine = other.state[q][key]
             assert torch.equal(mine, value) if isinstance(value, Tensor) else mine == value
-    assert optimizer.state[params[1]]["m_plus"].dtype == torch.float32
+    assert optimizer.state[params[1]]["m"].dtype == torch.float32
 
 
 def test_state_of_another_optimizer_is_refused() -> None:
@@ -328,15 +424,17 @@ def test_sparse_gradients_are_refused() -> None:
         optimizer.step()
 
 
-def test_medians_stay_positive_and_finite() -> None:
-    p = nn.Parameter(torch.ones(3))
-    optimizer = LMD([p], lr=10.0)
-    for _ in range(200):
-        p.grad = torch.ones_like(p)
+@pytest.mark.parametrize("storage", ["median", "log", "lns15g128", "lns8g8"])
+@pytest.mark.parametrize("update", ["sign", "plain"])
+def test_medians_stay_positive_and_finite(storage: str, update: str) -> None:
+    """With the widest noise, steps of e^10 and more, in both directions, and huge gradients."""
+    p = nn.Parameter(torch.ones(3, 4))
+    optimizer = LMD([p], lr=10.0, sigma=2.0, storage=storage, update=update)
+    for step in range(200):
+        p.grad = torch.full_like(p, 3e38 if step % 7 else -1e-38)
         optimizer.step()
-    for key in ("m_plus", "m_minus"):
-        assert torch.isfinite(optimizer.state[p][key]).all() and (optimizer.state[p][key] > 0).all()
-    assert torch.isfinite(p).all()
+        kept = medians_of(optimizer, p)
+        assert torch.isfinite(kept).all() and (kept > 0).all() and torch.isfinite(p).all()
 
 
 @pytest.mark.parametrize(
@@ -373,6 +471,11 @@ REFUSED: tuple[Refused, ...] = (
     ({"regularizer": "log-normal"}, 'did you mean "lognormal"'),
     ({"momentum": "shared", "temperature": 0.1}, "temperature acts on"),
     ({"noise": "rayleigh", "sigma": 0.0}, "Rayleigh"),
+    ({"storage": "bf16"}, r'storage = "bf16" is not one of median, log or a logarithmic format'),
+    ({"storage": "medain"}, r'did you mean "median"'),
+    ({"storage": "lns16g128"}, "the normal numbers of float32"),
+    ({"storage": "log", "storage_rounding": "up"}, "storage_rounding"),
+    ({"nonfinite": "ignore"}, "refuse, skip"),
 )
 
 

@@ -17,8 +17,9 @@ from .blocks import block_conversions
 from .chains import chains
 from .conversions import conversions
 from .products import products
+from .programs import programs
 from .shampoo import shampoo
-from .steps import steps
+from .steps import optimizer_steps, steps
 from .timing import PAIRS
 
 SUBJECTS = {
@@ -27,6 +28,8 @@ SUBJECTS = {
     "products": products,
     "chains": chains,
     "steps": steps,
+    "programs": programs,
+    "optimizers": optimizer_steps,
     "shampoo": shampoo,
 }
 
