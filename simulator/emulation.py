@@ -17,6 +17,7 @@ from .recipe import Recipe
 from .roles import Roles
 from .steps import following_steps
 from .tracing import Trace, Updates
+from .vector import separate_operations
 
 
 @contextmanager
@@ -62,5 +63,5 @@ def emulate(
         trace.load_state_dict(state)
     parts = (scaling, updates, memory, roles)
     with phase.following(), following_steps(phase, parts), memory.keeping(), scaling.scaling():
-        with sdpa_kernel(SDPBackend.MATH), mode:
+        with sdpa_kernel(SDPBackend.MATH), separate_operations(), mode:
             yield trace
