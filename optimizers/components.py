@@ -1,7 +1,9 @@
 """The two positive components of a signed weight, w = w⁺ − w⁻, and their multiplicative update.
 
-Everything here concerns one parameter: its `group` of options and its `state` of float32 (for
-float64 parameters float64) tensors in the parameter's shape.
+Everything here concerns one parameter: its `group` of options and its `state`. Both components
+lie in one tensor with a first axis of length 2, plus before minus: `m` as the group's storage
+keeps it, momenta `v` in float32 (float64 for float64 parameters), or of the parameter's own
+shape where they are shared.
 """
 
 from collections.abc import Callable
@@ -11,113 +13,124 @@ import torch
 from torch import Tensor
 
 from .base import wide
-from .noise import NOISE_LAWS
+from .medians import Medians, medians_in
+from .noise import NOISE_LAWS, normal
 
 Group = dict[str, Any]
 State = dict[str, Any]
-Pair = tuple[Tensor, Tensor]
+
+PLACE = "LMD"
 
 # The ancestor's offset from zero, |p±| + 1e-5: Kiral, Möllenhoff, Khan, arXiv 2303.04397.
 ANCESTOR_FLOOR = 1e-5
+
+#: A quarter of the largest float, of either sign.
+LARGEST = {
+    t: (-torch.finfo(t).max / 4, torch.finfo(t).max / 4) for t in (torch.float32, torch.float64)
+}
+
+
+def storage(group: Group) -> Medians:
+    """How the group keeps its medians."""
+    return medians_in(group["storage"], group["storage_rounding"], PLACE)
 
 
 def begin(w0: Tensor, group: Group, generator: torch.Generator) -> State:
     """The state before the first step: medians from the weights `w0`, momenta zero."""
     w0 = w0.detach().to(wide(w0))
-    mean = NOISE_LAWS[group["noise"]].mean(group["sigma"])
     if group["init"] == "exact":
-        plus, minus = (w0.clamp(min=0.0), (-w0).clamp(min=0.0))
-        plus, minus = ((part + group["floor"]) / mean for part in (plus, minus))
+        mean = NOISE_LAWS[group["noise"]].mean(group["sigma"])
+        m = (torch.stack((w0.clamp(min=0.0), (-w0).clamp(min=0.0))) + group["floor"]) / mean
     else:
         spread = w0.square().mean().sqrt()
-        plus, minus = (
-            spread * torch.randn(w0.shape, generator=generator, dtype=w0.dtype).to(w0.device)
-            for _ in range(2)
-        )
-        plus, minus = (part.abs() + ANCESTOR_FLOOR for part in (plus, minus))
-    state = {"m_plus": plus, "m_minus": minus}
+        m = (spread * normal(torch.stack((w0, w0)), generator)).abs() + ANCESTOR_FLOOR
+    state = {"m": storage(group).store(m)}
     if group["prior"] == "initial" and group["regularizer"] == "lognormal":
-        state |= {"prior_plus": plus.clone(), "prior_minus": minus.clone()}
-    state["v_plus"] = torch.zeros_like(w0)
-    if group["momentum"] == "components":
-        state["v_minus"] = torch.zeros_like(w0)
+        state["prior"] = state["m"].clone()
+    state["v"] = torch.zeros_like(w0 if group["momentum"] == "shared" else m)
     return state
 
 
-def medians(state: State) -> Pair:
+def medians(state: State, group: Group) -> Tensor:
     """m⁺ and m⁻."""
-    return state["m_plus"], state["m_minus"]
+    return storage(group).values(state["m"], state["v"].dtype)
 
 
-def drawn(state: State, group: Group, sigma: float, generator: torch.Generator) -> Pair:
+def drawn(state: State, group: Group, sigma: float, generator: torch.Generator) -> Tensor:
     """One sample w± = m±·ε±, from the next numbers of `generator`; the medians where σ = 0."""
-    plus, minus = medians(state)
+    m = medians(state, group)
     if sigma == 0.0:
-        return plus, minus
-    law = NOISE_LAWS[group["noise"]]
-    noise_plus = law.draw(plus, sigma, generator)
-    return plus * noise_plus, minus * law.draw(minus, sigma, generator)
+        return m
+    return NOISE_LAWS[group["noise"]].draw(m, sigma, generator).mul_(m)
 
 
-def log_gradient(group: Group, sample: Pair, gradient: Tensor) -> Pair:
-    """u± = ±w±·g, the derivative of the loss by log m±; with shared momentum u± = ±g."""
+def difference(components: Tensor, like: Tensor) -> Tensor:
+    """w = w⁺ − w⁻, within the finite numbers of the parameter `like`."""
+    w = components[0] - components[1]
+    if like.dtype == torch.float16:
+        w.clamp_(-torch.finfo(like.dtype).max, torch.finfo(like.dtype).max)
+    return w
+
+
+def log_gradient(group: Group, sample: Tensor, gradient: Tensor) -> Tensor:
+    """u± = ±w±·g, the derivative of the loss by log m±; with shared momentum u = g alone."""
     if group["momentum"] == "shared":
-        return gradient, -gradient
-    return sample[0] * gradient, -sample[1] * gradient
+        return gradient
+    u = sample * gradient
+    u[1].neg_()
+    return u
 
 
-def advance(state: State, group: Group, u: Pair) -> None:
+def advance(state: State, group: Group, u: Tensor, generator: torch.Generator) -> None:
     """One step of the medians and momenta, in place.
 
     v_temp± = β₁v± + (1−β₁)u±;  m± ← m±·exp(−η(sign(v_temp±) + λR(m±)));  v± ← β₂v± + (1−β₂)u±.
 
-    Medians are kept between the least normal float and its inverse, so that they stay positive
-    and finite however long one sign lasts (not from the paper).
+    u is kept within a quarter of the largest float, where sums of two cannot overflow (not
+    from the paper); medians stay within `medians.limits`.
     """
     beta1, beta2 = group["betas"]
-    u = (u[0] - group["temperature"], u[1] - group["temperature"])
-    v = (state["v_plus"], state.get("v_minus"))
-    temporary = [beta1 * v[0] + (1 - beta1) * u[0]]
-    temporary.append(-temporary[0] if v[1] is None else beta1 * v[1] + (1 - beta1) * u[1])
-    for sign, direction in zip(("plus", "minus"), temporary, strict=True):
-        m: Tensor = state[f"m_{sign}"]
-        if group["update"] == "sign":
-            direction = direction.sign()
-        if group["decay"]:
-            direction = direction + group["decay"] * REGULARIZERS[group["regularizer"]](
-                m, group, state.get(f"prior_{sign}")
-            )
-        least = torch.finfo(m.dtype).tiny
-        m.mul_(torch.exp(-group["lr"] * direction)).clamp_(least, 1 / least)
-    for momentum, new in zip(v, u, strict=True):
-        if momentum is not None:
-            momentum.mul_(beta2).add_(new, alpha=1 - beta2)
+    if group["temperature"]:
+        u = u - group["temperature"]
+    u = u.clamp(*LARGEST[u.dtype])
+    direction = torch.lerp(state["v"], u, 1 - beta1)
+    state["v"].lerp_(u, 1 - beta2)
+    if group["momentum"] == "shared":
+        direction = torch.stack((direction, -direction))
+    if group["update"] == "sign":
+        direction.sign_()
+    if group["decay"]:
+        direction.add_(REGULARIZERS[group["regularizer"]](state, group), alpha=group["decay"])
+    # Left out at η = 0, where an infinite direction would make NaN.
+    if group["lr"]:
+        storage(group).move(state["m"], group["lr"], direction, generator)
 
 
-Regularizer = Callable[[Tensor, Group, Tensor | None], Tensor]
+Regularizer = Callable[[State, Group], Tensor]
 
 
-def _lognormal(m: Tensor, group: Group, prior: Tensor | None) -> Tensor:
+def _lognormal(state: State, group: Group) -> Tensor:
     """R = log(m/m₀): pulls log m to log m₀, multiplicative weight decay m ← m^(1−ηλ)·m₀^(ηλ)."""
-    if prior is None:
-        prior_median = group["floor"] / NOISE_LAWS[group["noise"]].mean(group["sigma"])
-        return torch.log(m / prior_median)
-    return torch.log(m / prior)
+    keep = storage(group)
+    mean = NOISE_LAWS[group["noise"]].mean(group["sigma"])
+    origin = state["prior"] if "prior" in state else keep.point(group["floor"] / mean)
+    return keep.log_ratio(state["m"], origin, state["v"].dtype)
 
 
-def _constant(m: Tensor, group: Group, prior: Tensor | None) -> Tensor:
+def _constant(state: State, group: Group) -> Tensor:
     """R = 1: pure shrinking."""
-    return torch.ones_like(m)
+    return torch.ones_like(state["m"], dtype=state["v"].dtype)
 
 
-def _gaussian(m: Tensor, group: Group, prior: Tensor | None) -> Tensor:
+def _gaussian(state: State, group: Group) -> Tensor:
     """R = m²·E[ε²], which is E[w²] of one component; m²·exp(2σ²) for log-normal noise."""
+    m = medians(state, group)
     return m * m * NOISE_LAWS[group["noise"]].square(group["sigma"])
 
 
-def _exponential(m: Tensor, group: Group, prior: Tensor | None) -> Tensor:
+def _exponential(state: State, group: Group) -> Tensor:
     """R = m·E[ε], which is E[w] of one component; m·exp(σ²/2) for log-normal noise."""
-    return m * NOISE_LAWS[group["noise"]].mean(group["sigma"])
+    return medians(state, group) * NOISE_LAWS[group["noise"]].mean(group["sigma"])
 
 
 REGULARIZERS: dict[str, Regularizer] = {

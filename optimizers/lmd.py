@@ -9,22 +9,11 @@ from torch import Tensor
 
 from ..formats.errors import InputError, choice
 from .base import adamw_step, wide
-from .checks import betas_in_range, refuse_complex, usable_gradients, whole, within
-from .components import REGULARIZERS, advance, begin, drawn, log_gradient
+from .checks import NONFINITE, step_allowed, whole
+from .components import PLACE, advance, begin, difference, drawn, log_gradient, medians
+from .lmd_options import check_options
 from .noise import NOISE_LAWS
 from .state import ExactStateOptimizer
-
-PLACE = "LMD"
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "rule": ("lmd", "adamw"),
-    "momentum": ("components", "shared"),
-    "update": ("sign", "plain"),
-    "regularizer": tuple(REGULARIZERS),
-    "prior": ("floor", "initial"),
-    "init": ("exact", "independent"),
-    "noise": tuple(NOISE_LAWS),
-}
 
 
 class LMD(ExactStateOptimizer):
@@ -38,17 +27,20 @@ class LMD(ExactStateOptimizer):
         v±      ← β₂·v± + (1 − β₂)·u±
 
     The parameters hold a noisy sample w from construction on: a forward pass needs nothing
-    else, and each step leaves the next sample there. Evaluate inside `eval_weights()`. State is
-    m± and v±, four vectors, in float32 (float64 for float64 parameters); the sample is not
-    stored a second time but drawn again from the generator's recorded state. Where the two
-    signs oppose, m⁺·m⁻ is conserved: a step is about 2ηc near w = 0 and η·|w| far from it.
+    else, and each step leaves the next sample there. Evaluate inside `eval_weights()`. Where the
+    two signs oppose, m⁺·m⁻ is conserved: a step is about 2ηc near w = 0 and η·|w| far from it.
+
+    State is m± and v±, four vectors in float32 (float64 for float64 parameters), and w±, two
+    more, unless `keep_sample` is off: then w± is drawn again from the generator's recorded
+    state. Medians stay within 2^±94.5 (`medians.limits`).
 
     Source: Nishida, Kiral, Bannai, Khan, Möllenhoff, arXiv 2506.17768. Its Algorithm 1 was not
     at hand. Marks: [P] in its abstract, [R] told by its readers, [A] in its ancestor (arXiv
     2303.04397), [D] derived here, [?] a choice of this reconstruction.
 
     Args:
-        params: parameters or groups; every option below can be set in a group.
+        params: parameters or groups; every option below but samples, seed, keep_sample and
+            nonfinite can be set in a group.
         lr: η, the relative change of a median in one step.
         betas: β₁, β₂ of v_temp and v [?]; equal ones give the rule with one momentum, sign(v).
         decay: λ, in units of the sign step.
@@ -68,6 +60,12 @@ class LMD(ExactStateOptimizer):
         temperature: τ/N of the ancestor, subtracted from u± [A].
         samples: S [R]; more than one needs a closure in `step`.
         seed: of the noise generator, whose state is part of `state_dict()`.
+        storage: of m±: "median" as it is; "log" its logarithm, where the update is an addition
+            [D]; or a logarithmic format such as "lns15g128", codes where it is one integer add
+            [D, ?]: see `medians.CodedMedians`, also for `storage_rounding`.
+        keep_sample: keep w± from drawing to the next step, rather than drawing it twice.
+        nonfinite: "refuse" or "skip" a step with a NaN or infinite gradient; those are counted
+            in `skipped`.
         rule: "adamw" in a group makes it a plain AdamW group without noise; lr, betas, `eps`
             and `weight_decay` are then AdamW's.
 
@@ -100,34 +98,42 @@ class LMD(ExactStateOptimizer):
         init: str = "exact",
         noise: str = "lognormal",
         temperature: float = 0.0,
+        storage: str = "median",
+        storage_rounding: str = "stochastic",
+        keep_sample: bool = True,
         samples: int = 1,
         seed: int = 0,
+        nonfinite: str = "refuse",
     ) -> None:
         self.samples = whole(samples, 1, "samples", PLACE)
         self.seed = whole(seed, 0, "seed", PLACE)
+        self.nonfinite = choice(nonfinite, NONFINITE, "nonfinite", PLACE)
+        self.keep_sample = keep_sample
+        self.skipped = 0
         self.generator = torch.Generator().manual_seed(seed)
         self._sample_start = self.generator.get_state()
         defaults = dict(
             lr=lr, betas=betas, decay=decay, sigma=sigma, floor=floor, regularizer=regularizer,
             prior=prior, momentum=momentum, update=update, init=init, noise=noise,
-            temperature=temperature, rule="lmd", eps=1e-8, weight_decay=0.01,
+            temperature=temperature, storage=storage, storage_rounding=storage_rounding,
+            rule="lmd", eps=1e-8, weight_decay=0.01,
         )  # fmt: skip
         self._constructed = False
         super().__init__(params, defaults)
         self._constructed = True
-        self._draw_sample()
+        self._draw_sample(renew=True)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to those given at construction; all weights then take a new noisy sample."""
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        _check_options(group)
+        check_options(group)
         group["drawn_sigma"] = group["sigma"]
         if group["rule"] == "lmd":
             for p in group["params"]:
                 self.state[p] = begin(p, group, self.generator)
         if self._constructed:
-            self._draw_sample()
+            self._draw_sample(renew=True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -139,43 +145,52 @@ class LMD(ExactStateOptimizer):
         """
         if closure is None and self.samples > 1:
             raise InputError(f"LMD: samples = {self.samples} needs step(closure): pass one")
-        loss, totals = None, dict[Tensor, tuple[Tensor, ...]]()
-        for sample in range(self.samples):
-            if sample:
-                self._draw_sample()
-            if closure is not None:
-                with torch.enable_grad():
-                    loss = closure()
-            usable_gradients(self.param_groups, PLACE)
-            self._add_gradients(totals)
+        loss, totals, start = None, dict[Tensor, Tensor](), self._sample_start
+        try:
+            for sample in range(self.samples):
+                if sample:
+                    self._draw_sample()
+                if closure is not None:
+                    with torch.enable_grad():
+                        loss = closure()
+                if not step_allowed(self.param_groups, PLACE, self.nonfinite):
+                    self.skipped += 1
+                    self._return_to(start)
+                    return loss
+                self._add_gradients(totals)
+        except InputError:
+            self._return_to(start)
+            raise
         for group in self.param_groups:
             for p in group["params"]:
                 if p in totals:
                     self._advance(p, group, totals[p])
-        self._draw_sample()
+        self._draw_sample(renew=True)
         return loss
 
     @contextmanager
-    def eval_weights(self, mode: str = "median", draw: int = 0) -> Iterator[None]:
+    def eval_weights(self, mode: str = "median", draw: int = 0, draws: int = 16) -> Iterator[None]:
         """Inside, the parameters hold weights to evaluate with; on leaving, the sample again.
 
         Args:
-            mode: "median" m⁺ − m⁻; "mean" (m⁺ − m⁻)·E[ε]; "sample" a fresh sample, so that
-                predictions averaged over `draw` = 0, 1, ... are a Monte-Carlo average.
-            draw: which sample; training's random numbers are not touched.
+            mode: "median" m⁺ − m⁻; "mean" (m⁺ − m⁻)·E[ε]; "average" the mean of `draws` fresh
+                samples; "sample" one of them, so that predictions averaged over `draw` = 0, 1,
+                ... are a Monte-Carlo average.
+            draw: which sample is the first; training's random numbers are not touched.
 
         Raises:
             InputError: an unknown mode.
         """
-        choice(mode, ("median", "mean", "sample"), "mode", "LMD.eval_weights")
-        generator = torch.Generator().manual_seed(_mixed(self.seed, draw))
+        choice(mode, ("median", "mean", "average", "sample"), "mode", "LMD.eval_weights")
+        count = whole(draws, 1, "draws", "LMD.eval_weights") if mode == "average" else 1
+        whole(draw, 0, "draw", "LMD.eval_weights")
         kept = [(p, p.detach().clone()) for _, p in self._multiplicative()]
+        generators = [
+            torch.Generator().manual_seed(_mixed(self.seed, draw + i)) for i in range(count)
+        ]
         with torch.no_grad():
             for group, p in self._multiplicative():
-                sigma = group["sigma"] if mode == "sample" else 0.0
-                plus, minus = drawn(self.state[p], group, sigma, generator)
-                scale = NOISE_LAWS[group["noise"]].mean(group["sigma"]) if mode == "mean" else 1.0
-                p.copy_((plus - minus) * scale)
+                p.copy_(difference(self._evaluated(p, group, mode, generators), p))
         try:
             yield
         finally:
@@ -183,9 +198,25 @@ class LMD(ExactStateOptimizer):
                 for p, sample in kept:
                     p.copy_(sample)
 
+    def paper_bytes(self) -> int:
+        """Bytes by the paper's count, "one additional vector" to Adam's: m± and v± in float32.
+
+        Groups of the rule "adamw" count their two vectors.
+        """
+        vectors = {"components": 4, "shared": 3}
+        return sum(
+            4 * p.numel() * (vectors[group["momentum"]] if group["rule"] == "lmd" else 2)
+            for group in self.param_groups
+            for p in group["params"]
+        )
+
     def state_dict(self) -> dict[str, Any]:
-        """torch's state_dict and "generator", the generator's state at the current sample."""
-        return super().state_dict() | {"generator": self._sample_start.clone()}
+        """torch's state_dict, and the states of the generator: now, and at the current sample."""
+        return super().state_dict() | {
+            "generator": self.generator.get_state(),
+            "sample_start": self._sample_start.clone(),
+            "skipped": self.skipped,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`; load the parameters too, they hold the current sample.
@@ -193,10 +224,15 @@ class LMD(ExactStateOptimizer):
         Raises:
             InputError: it is not the state of an LMD optimizer.
         """
-        if "generator" not in state_dict:
-            raise InputError('LMD: the state_dict has no "generator": it is not one of LMD\'s')
+        missing = {"generator", "sample_start", "skipped"} - state_dict.keys()
+        if missing:
+            raise InputError(
+                f'LMD: the state_dict has no "{min(missing)}": it is not the state of an LMD'
+            )
         super().load_state_dict(state_dict)
-        self._sample_start = state_dict["generator"].clone()
+        self.generator.set_state(state_dict["generator"].clone())
+        self._sample_start = state_dict["sample_start"].clone()
+        self.skipped = state_dict["skipped"]
 
     def _multiplicative(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         """The parameters that LMD samples, in the order in which they draw their noise."""
@@ -205,66 +241,74 @@ class LMD(ExactStateOptimizer):
                 for p in group["params"]:
                     yield group, p
 
+    def _evaluated(
+        self, p: Tensor, group: dict[str, Any], mode: str, generators: list[torch.Generator]
+    ) -> Tensor:
+        """w± for `eval_weights`."""
+        state = self.state[p]
+        if mode == "median":
+            return medians(state, group)
+        if mode == "mean":
+            return medians(state, group) * NOISE_LAWS[group["noise"]].mean(group["sigma"])
+        samples = [drawn(state, group, group["sigma"], generator) for generator in generators]
+        return torch.stack(samples).mean(0)
+
     @torch.no_grad()
-    def _draw_sample(self) -> None:
-        """Write the next noisy sample into the parameters and remember where it starts."""
+    def _draw_sample(self, renew: bool = False) -> None:
+        """Write the next noisy sample into the parameters and remember where it starts.
+
+        A changed σ counts from the first sample of a step on, which is drawn with `renew`.
+        """
         self._sample_start = self.generator.get_state()
         for group, p in self._multiplicative():
-            group["drawn_sigma"] = group["sigma"]
-            plus, minus = drawn(self.state[p], group, group["sigma"], self.generator)
-            p.copy_(plus - minus)
+            if renew:
+                group["drawn_sigma"] = group["sigma"]
+            state = self.state[p]
+            sample = drawn(state, group, group["drawn_sigma"], self.generator)
+            p.copy_(difference(sample, p))
+            state.pop("sample", None)
+            if self.keep_sample and group["drawn_sigma"]:
+                state["sample"] = sample
 
-    def _add_gradients(self, totals: dict[Tensor, tuple[Tensor, ...]]) -> None:
-        """Add this sample's share of u± to `totals`, having drawn the sample's noise again."""
-        self.generator.set_state(self._sample_start)
+    def _return_to(self, start: Tensor) -> None:
+        """Draw the sample that starts at `start` again, unless it is the current one."""
+        if start is not self._sample_start:
+            self.generator.set_state(start)
+            self._draw_sample()
+
+    def _add_gradients(self, totals: dict[Tensor, Tensor]) -> None:
+        """Add this sample's share of u±, or in an AdamW group of the gradient, to `totals`."""
+        if not self.keep_sample:
+            self.generator.set_state(self._sample_start)
         for group in self.param_groups:
             for p in group["params"]:
-                share = self._share(p, group)
-                if p.grad is not None:
-                    before = totals.get(p)
-                    totals[p] = share if before is None else tuple(map(torch.add, before, share))
+                sample = self._sample(p, group) if group["rule"] == "lmd" else None
+                if p.grad is None:
+                    continue
+                share = p.grad.to(wide(p))
+                if self.samples > 1:
+                    share = share / self.samples
+                if sample is not None:
+                    share = log_gradient(group, sample, share)
+                totals[p] = totals[p] + share if p in totals else share
 
-    def _share(self, p: Tensor, group: dict[str, Any]) -> tuple[Tensor, ...]:
-        """u± of this sample over S; in an AdamW group the gradient over S; empty without one."""
-        gradient = None if p.grad is None else p.grad.to(wide(p))
-        if gradient is not None and self.samples > 1:
-            gradient = gradient / self.samples
-        if group["rule"] == "adamw":
-            return () if gradient is None else (gradient,)
-        # Drawn for every parameter, so that one without a gradient does not shift the rest.
-        sample = drawn(self.state[p], group, group["drawn_sigma"], self.generator)
-        return () if gradient is None else log_gradient(group, sample, gradient)
+    def _sample(self, p: Tensor, group: dict[str, Any]) -> Tensor:
+        """w± of the current sample, kept or drawn again.
 
-    def _advance(self, p: Tensor, group: dict[str, Any], total: tuple[Tensor, ...]) -> None:
+        Drawn for every parameter, so that one without a gradient does not shift the rest.
+        """
+        state = self.state[p]
+        if "sample" in state:
+            return state["sample"]
+        return drawn(state, group, group["drawn_sigma"], self.generator)
+
+    def _advance(self, p: Tensor, group: dict[str, Any], total: Tensor) -> None:
         state = self.state[p]
         if group["rule"] == "lmd":
-            advance(state, group, (total[0], total[1]))
+            advance(state, group, total, self.generator)
         else:
             lr, betas, eps, decay = (group[k] for k in ("lr", "betas", "eps", "weight_decay"))
-            adamw_step(p, total[0], state, lr=lr, betas=betas, eps=eps, weight_decay=decay)
-
-
-def _check_options(group: dict[str, Any]) -> None:
-    """Refuse a group with an option out of its range."""
-    refuse_complex(group["params"], PLACE)
-    for option, allowed in CHOICES.items():
-        choice(group[option], allowed, option, PLACE)
-    group["betas"] = betas_in_range(group["betas"], PLACE)
-    within(group["lr"], 0.0, 10.0, "lr", PLACE)
-    within(group["decay"], 0.0, 100.0, "decay", PLACE)
-    within(group["sigma"], 0.0, 2.0, "sigma", PLACE)
-    within(group["floor"], 0.0, 100.0, "floor", PLACE, open_ends=True)
-    within(group["temperature"], 0.0, 1e6, "temperature", PLACE)
-    within(group["eps"], 0.0, 1.0, "eps", PLACE)
-    within(group["weight_decay"], 0.0, 100.0, "weight_decay", PLACE)
-    if group["temperature"] and group["momentum"] == "shared":
-        raise InputError(
-            'LMD: temperature acts on u± of each component: set momentum = "components" with it'
-        )
-    if group["noise"] == "rayleigh" and group["sigma"] == 0.0:
-        raise InputError(
-            "LMD: sigma = 0 has no Rayleigh noise, whose scale it is: give sigma above 0"
-        )
+            adamw_step(p, total, state, lr=lr, betas=betas, eps=eps, weight_decay=decay)
 
 
 def _mixed(seed: int, draw: int) -> int:

@@ -13,7 +13,7 @@ class NoiseLaw:
     """A law of the positive factor ε, with spread σ.
 
     Attributes:
-        draw: (like, σ, generator) -> ε, the shape, dtype and device of `like`.
+        draw: (like, σ, generator) -> ε, a new tensor of the shape, dtype and device of `like`.
         mean, square: σ -> E[ε] and E[ε²].
     """
 
@@ -23,18 +23,20 @@ class NoiseLaw:
     square: Callable[[float], float]
 
 
-def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    # Drawn on the CPU: the same bits whatever the device.
+def normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """N(0, 1), drawn on the CPU: the same bits whatever the device."""
     return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
 
 
 def _draw_lognormal(like: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    return (sigma * _normal(like, generator)).exp_()
+    return normal(like, generator).mul_(sigma).exp_()
 
 
 def _draw_rayleigh(like: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    first, second = _normal(like, generator), _normal(like, generator)
-    return sigma * (first * first + second * second).sqrt_()
+    first, second = normal(like, generator), normal(like, generator)
+    length = (first * first + second * second).sqrt_()
+    # Two zeros together would be a component of length zero.
+    return length.clamp_(min=torch.finfo(like.dtype).eps).mul_(sigma)
 
 
 #: ε = exp(σz), z ~ N(0, 1): median 1.

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+State = dict[str, Any]
+
 
 class ExactStateOptimizer(torch.optim.Optimizer):
     """torch.optim.Optimizer that keeps the dtype of every state tensor when it is loaded.

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import nn, optim
 
 from ..formats.errors import InputError, choice
-from ..optimizers import LMD, Shampoo4bit
+from ..optimizers import LMD, EGAdamW, EGPlusMinus, LNSMadam, Madam, Shampoo4bit
 from ..simulator.tables import Row, checked
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -70,10 +70,65 @@ class LmdTable(OptimizerTable):
     init: Literal["exact", "independent"]
     noise: Literal["lognormal", "rayleigh"]
     temperature: NonNegative
+    storage: str
+    storage_rounding: Literal["stochastic", "nearest"]
+    keep_sample: bool
 
     def build(self, model: nn.Module, seed: int) -> optim.Optimizer:
         """The optimizer of all parameters, its noise drawn from `seed`."""
         return LMD(model.parameters(), **self.model_dump(exclude={"name"}), seed=seed)
+
+
+class PlainTable(OptimizerTable):
+    """Optimizers of all parameters that draw no random numbers."""
+
+    def build(self, model: nn.Module, seed: int) -> optim.Optimizer:
+        """The optimizer of all parameters; it draws no random numbers."""
+        return self.kind(model.parameters(), **self.model_dump(exclude={"name"}))
+
+
+class MadamTable(PlainTable):
+    """`name = "madam"`: multiplicative Adam."""
+
+    kind = Madam
+    name: Literal["madam"]
+    lr: Positive
+    beta: Fraction
+    bound: Positive
+    scale: Positive
+
+
+class LnsMadamTable(PlainTable):
+    """`name = "lns_madam"`: Madam by whole steps of a logarithmic number system."""
+
+    kind = LNSMadam
+    name: Literal["lns_madam"]
+    lr: Positive
+    beta: Fraction
+    bound: Positive
+    scale: Positive
+    storage: str
+
+
+class EgTable(PlainTable):
+    """`name = "eg"`: exponentiated gradient on two positive components, EG±."""
+
+    kind = EGPlusMinus
+    name: Literal["eg"]
+    lr: Positive
+    floor: Positive
+    total: Positive | None
+
+
+class EgAdamWTable(PlainTable):
+    """`name = "eg_adamw"`: signed exponentiated gradient along AdamW's direction."""
+
+    kind = EGAdamW
+    name: Literal["eg_adamw"]
+    lr: Positive
+    betas: Betas
+    eps: Positive
+    weight_decay: NonNegative
 
 
 class Shampoo4bitTable(OptimizerTable):
@@ -106,10 +161,16 @@ class Shampoo4bitTable(OptimizerTable):
         return Shampoo4bit(model.parameters(), **self.model_dump(exclude={"name"}))
 
 
-Optimizer = AdamWTable | LmdTable | Shampoo4bitTable
+Optimizer = (
+    AdamWTable | LmdTable | MadamTable | LnsMadamTable | EgTable | EgAdamWTable | Shampoo4bitTable
+)
 TABLES: dict[str, type[Optimizer]] = {
     "adamw": AdamWTable,
     "lmd": LmdTable,
+    "madam": MadamTable,
+    "lns_madam": LnsMadamTable,
+    "eg": EgTable,
+    "eg_adamw": EgAdamWTable,
     "shampoo4bit": Shampoo4bitTable,
 }
 

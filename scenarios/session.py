@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .digits import load_digits
+from .data import load_data
 from .divergence import DivergenceWatch
 from .models import build_model
 from .study import Run
@@ -31,7 +31,7 @@ class Session:
         random.seed(run.seed)
         torch.manual_seed(run.seed)
         self.chip, self.recipe = run.column.load()
-        self.data = load_digits(run.data.test_fraction, run.data.split_seed)
+        self.data = load_data(run.data)
         self.model = build_model(run.model, run.seed)
         self.optimizer = run.optimizer.build(self.model, run.seed)
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]

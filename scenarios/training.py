@@ -5,10 +5,10 @@ from math import isfinite, nan
 from typing import Any
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
 from ..simulator import emulate
-from .digits import batch_indices
+from .data import Examples, batch_indices
 from .evaluation import evaluate
 from .measures import gradient_norm
 from .schedule import cosine
@@ -37,10 +37,10 @@ def train_stretches(session: Session, report: Report) -> Iterator[Rows]:
 
 def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None:
     """Take optimizer steps on the chip until `stop` steps are done or the run has diverged."""
-    run, images = session.run, len(session.data.train_labels)
+    run, count = session.run, len(session.data.train_targets)
     # Drawn before the emulation starts, which must not depend on what this process has cached.
     batches = [
-        batch_indices(run.seed, step, run.train.batch, images) for step in range(session.step, stop)
+        batch_indices(run.seed, step, run.train.batch, count) for step in range(session.step, stop)
     ]
     emulation = emulate(
         session.chip,
@@ -69,16 +69,16 @@ def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None
 def take_step(session: Session, batch: Tensor) -> dict[str, Any]:
     """One batch forward and backward and one optimizer step; the row of the metrics table.
 
-    `batch` holds the indices of its training images. A step whose loss or gradient is not finite
+    `batch` holds the indices of its training examples. A step whose loss or gradient is not finite
     ends the run: it is recorded, and changes no weight.
     """
     run, optimizer = session.run, session.optimizer
     factor = learning_rate_factor(run, session.step)
     for group, base in zip(optimizer.param_groups, session.base_rates, strict=True):
         group["lr"] = base * factor
-    images, labels = session.data.train_images, session.data.train_labels
+    data = session.data
     optimizer.zero_grad(set_to_none=True)
-    loss = cross_entropy(session.model(images[batch]), labels[batch])
+    loss = loss_of(data, session.model(data.train_inputs[batch]), data.train_targets[batch])
     value, norm = loss.item(), nan
     session.step += 1
     session.reason = session.watch.loss_verdict(value)
@@ -90,6 +90,13 @@ def take_step(session: Session, batch: Tensor) -> dict[str, Any]:
             optimizer.step()
     rate = session.base_rates[0] * factor
     return {"step": session.step, "loss": value, "lr": rate, "grad_norm": norm}
+
+
+def loss_of(data: Examples, scores: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats over all rows of scores, or the mean squared error."""
+    if data.objective == "regression":
+        return mse_loss(scores, targets)
+    return cross_entropy(scores.flatten(0, -2), targets.flatten())
 
 
 def learning_rate_factor(run: Run, step: int) -> float:

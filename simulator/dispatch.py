@@ -66,7 +66,11 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         handler = self._plans.get(func)
         if handler is None:
             handler = self._plans[func] = self._plan(func)
-        result = handler(func, args, kwargs)
+        watch = self.trace.watch
+        if watch is None:
+            result = handler(func, args, kwargs)
+        else:
+            result = watch.run(handler, func, args, kwargs)
         if recomputing():
             self.roles.note_recomputed(result)
         return result
@@ -87,7 +91,7 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.host and name in POINTWISE:
             return self.vector.native
         handler = self._composed(kind) if callable(kind) else self._handlers[kind]
-        stays = handler in (self.vector.native, self.vector.converted)
+        stays = handler in (self.vector.native, self.vector.converted) or kind == "matrix"
         stays |= handler == self.vector.exact and self.vector.work.plain
         if stays or not func._schema.is_mutable or getattr(kind, "writes", False):
             return handler
@@ -97,10 +101,13 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """A composition of operations, each of which comes back here."""
 
         def composed(func: Op, args: Any, kwargs: Any) -> Any:
-            with self:
-                return function(*args, **kwargs)
+            return self._inside(function, args, kwargs)
 
         return composed if getattr(function, "writes", False) else self.vector.in_unit(composed)
+
+    def _inside(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        with self:
+            return function(*args, **kwargs)
 
     def _composite(self, func: Op, args: Any, kwargs: Any) -> Any:
         return self.vector.in_unit(self._decomposed)(func, args, kwargs)
@@ -108,8 +115,7 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _decomposed(self, func: Op, args: Any, kwargs: Any) -> Any:
         """PyTorch's own decomposition."""
         try:
-            with self:
-                return decomposition_table[func](*args, **kwargs)
+            return self._inside(decomposition_table[func], args, kwargs)
         except UndeclaredOperation as error:
             if "prims::" in str(error):  # a primitive of PyTorch's own: name what the user called
                 raise self._undeclared(func) from error

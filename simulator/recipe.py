@@ -13,6 +13,7 @@ from ..formats.errors import InputError, choice
 from ..formats.format import FLOAT32, ArithmeticFormat, fits
 from ..formats.rounding import get_overflow, get_rounding
 from .chip import Chip
+from .memory.rows import LossScalingRow, MemoryTable
 from .tables import Row, checked, read_toml
 from .units import arithmetic_format
 
@@ -88,6 +89,7 @@ class RecipeTable(Row):
         optimizer: both operands of products inside `optimizer.step()`.
         exempt: both operands of products of `exempt_modules` (shell patterns of module names).
         instruction: the matrix instruction of layers, where the chip has several.
+        memory, loss_scaling: see `memory.rows`.
     """
 
     name: str
@@ -102,6 +104,8 @@ class RecipeTable(Row):
     exempt_modules: tuple[str, ...] = ()
     instruction: str | None = None
     output: Outputs = Outputs()
+    memory: MemoryTable = MemoryTable()
+    loss_scaling: LossScalingRow | None = None
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,15 @@ class Roles:
             )
             known.uses.setdefault(_shape(result), (_RECOMPUTED, True))
 
+    def note_copy(self, copy: torch.Tensor, original: torch.Tensor) -> None:
+        """`copy` stands for `original` in the backward pass: what memory gives back."""
+        known = self._seen.setdefault(
+            _address(original),
+            _Seen(StorageWeakRef(original.untyped_storage()), {}),  # type: ignore[no-untyped-call]
+        )
+        reference = StorageWeakRef(copy.untyped_storage())  # type: ignore[no-untyped-call]
+        self._seen[_address(copy)] = _Seen(reference, known.uses)
+
     def _remember(self, x: torch.Tensor, module: str, layer: bool) -> None:
         storage = x.untyped_storage()
         address = _address(x)
@@ -118,7 +127,7 @@ class Roles:
 
     def _use_of(self, x: torch.Tensor) -> tuple[str, bool] | None:
         seen = self._seen.get(_address(x))
-        if seen is None:
+        if seen is None or not seen.uses:
             return None
         return seen.uses.get(_shape(x)) or next(reversed(seen.uses.values()))
 

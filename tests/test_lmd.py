@@ -1,6 +1,7 @@
 """LMD against a float64 transcription of its equations, and against closed forms."""
 
 import io
+import re
 from copy import deepcopy
 from math import exp, pi, sinh, sqrt
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from tapeout.formats.errors import InputError
 from tapeout.optimizers import LMD, NonFiniteGradientError
+from tapeout.optimizers.components import medians
 
 Array = NDArray[Any]
 SHAPES = ((5, 3), (4,))
@@ -42,6 +44,7 @@ class Transcription:
             lr=0.02, betas=(0.9, 0.99), decay=0.1, sigma=0.1, floor=0.03,
             regularizer="lognormal", prior="floor", momentum="components", update="sign",
             init="exact", noise="lognormal", temperature=0.0, samples=1, seed=0,
+            storage="median", storage_rounding="stochastic", keep_sample=True,
         )  # fmt: skip
         self.o = defaults | options
         self.stream = torch.Generator().manual_seed(self.o["seed"])
@@ -49,7 +52,8 @@ class Transcription:
         rayleigh = self.o["noise"] == "rayleigh"
         self.mean = s * sqrt(pi / 2) if rayleigh else exp(s**2 / 2)
         self.square = 2 * s**2 if rayleigh else exp(2 * s**2)
-        self.m = [self.medians(w) for w in start()]
+        self.lns = re.fullmatch(r"lns(\d+)g(\d+)", self.o["storage"])
+        self.m = [self.stored(self.medians(w)) for w in start()]
         self.m0 = deepcopy(self.m)
         self.v = [[np.zeros_like(part) for part in pair] for pair in self.m]
         self.eps = self.noise()
@@ -61,10 +65,19 @@ class Transcription:
         if self.o["init"] == "exact":
             return [(np.maximum(s * w, 0.0) + self.o["floor"]) / self.mean for s in (1, -1)]
         rms = np.sqrt(np.mean(w**2))
-        return [np.abs(rms * self.normal(w.shape)) + 1e-5 for _ in range(2)]
+        return list(np.abs(rms * self.normal((2, *w.shape))) + 1e-5)
+
+    def stored(self, pair: list[Array]) -> list[Array]:
+        """Rounded to 2^((k - bias)/γ), bias in the middle of the k, where that is the storage."""
+        if not self.lns:
+            return pair
+        bits, gamma = map(int, self.lns.groups())
+        bias = 2 ** (bits - 2)
+        nearest = [np.clip(np.round(gamma * np.log2(m)) + bias, 1, 2 * bias - 1) for m in pair]
+        return [2.0 ** ((k - bias) / gamma) for k in nearest]
 
     def noise(self) -> list[list[Array]]:
-        return [[self.one_noise(part.shape) for part in pair] for pair in self.m]
+        return [list(self.one_noise((2, *pair[0].shape))) for pair in self.m]
 
     def one_noise(self, shape: tuple[int, ...]) -> Array:
         sigma = self.o["sigma"]
@@ -100,14 +113,24 @@ class Transcription:
                     totals[i][side] += sign * scale * g / self.o["samples"]
         beta1, beta2 = self.o["betas"]
         for i, total in enumerate(totals):
+            pushes: list[Any] = [0.0, 0.0]
             for side in range(2):
                 u = total[side] - self.o["temperature"]
                 direction = beta1 * self.v[i][side] + (1 - beta1) * u
                 self.v[i][side] = beta2 * self.v[i][side] + (1 - beta2) * u
                 if self.o["update"] == "sign":
                     direction = np.sign(direction)
-                push = direction + self.o["decay"] * self.pressure(i, side)
-                self.m[i][side] = self.m[i][side] * np.exp(-self.o["lr"] * push)
+                pushes[side] = direction + self.o["decay"] * self.pressure(i, side)
+            factors = np.exp(-self.o["lr"] * np.stack(pushes))
+            if self.lns:
+                steps = np.log2(factors) * int(self.lns[2])
+                if self.o["storage_rounding"] == "nearest":
+                    steps = -np.round(-steps)
+                else:
+                    draw = torch.rand(steps.shape, generator=self.stream, dtype=torch.float64)
+                    steps = -np.floor(-steps + draw.numpy())
+                factors = 2.0 ** (steps / int(self.lns[2]))
+            self.m[i] = [m * f for m, f in zip(self.m[i], factors, strict=True)]
         self.eps = self.noise()
 
 
@@ -125,11 +148,25 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "no noise": {"sigma": 0.0},
     "three samples": {"samples": 3},
     "three samples shared": {"samples": 3, "momentum": "shared", "sigma": 0.3},
+    "log": {"storage": "log"},
+    "log initial": {"storage": "log", "prior": "initial"},
+    "log gaussian": {"storage": "log", "regularizer": "gaussian"},
+    "codes": {"storage": "lns15g128"},
+    "codes nearest": {"storage": "lns15g128", "storage_rounding": "nearest"},
+    "codes initial": {"storage": "lns12g32", "prior": "initial", "lr": 0.1},
+    "codes exponential": {"storage": "lns9g8", "regularizer": "exponential", "lr": 0.05},
+    "drawn twice": {"keep_sample": False},
+    "codes drawn twice": {"keep_sample": False, "storage": "lns15g128", "samples": 2},
     "ancestor": {
         "noise": "rayleigh", "sigma": 0.7, "update": "plain", "init": "independent",
         "betas": (0.9, 0.9), "temperature": 0.01, "decay": 0.0,
     },
 }  # fmt: skip
+
+
+def medians_of(optimizer: LMD, p: Tensor) -> Tensor:
+    """m+ and m- of a parameter, whatever the storage."""
+    return medians(optimizer.state[p], optimizer.param_groups[0])
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -152,14 +189,19 @@ def test_equals_the_transcription_over_100_steps(name: str) -> None:
             optimizer.step(closure)
         twin.step()
     for p, (plus, minus) in zip(params, twin.m, strict=True):
-        np.testing.assert_allclose(optimizer.state[p]["m_plus"].numpy(), plus, rtol=1e-9)
-        np.testing.assert_allclose(optimizer.state[p]["m_minus"].numpy(), minus, rtol=1e-9)
+        kept = medians_of(optimizer, p)
+        np.testing.assert_allclose(kept.numpy(), np.stack((plus, minus)), rtol=1e-9)
 
 
 def test_options_change_the_result() -> None:
-    """No two rows of OPTIONS are the same rule, so that the comparison above tests each."""
+    """No two rows of OPTIONS are the same rule, so that the comparison above tests each.
+
+    The logarithm of m in place of m, and drawing twice, are the same rule by another way.
+    """
     seen: dict[bytes, str] = {}
     for name, options in OPTIONS.items():
+        if options.get("storage") == "log" or "drawn twice" in name:
+            continue
         twin = Transcription(seed=5, **options)
         for _ in range(20):
             twin.step()
@@ -174,13 +216,12 @@ def steady(value: float, n: int = 1, **options: Any) -> tuple[nn.Parameter, LMD]
 def test_sign_steps_conserve_the_product_of_medians() -> None:
     params = [nn.Parameter(torch.from_numpy(w)) for w in start()]
     optimizer = LMD(params, decay=0.0, momentum="shared")
-    products = [optimizer.state[p]["m_plus"] * optimizer.state[p]["m_minus"] for p in params]
+    products = [medians_of(optimizer, p).prod(0) for p in params]
     for _ in range(50):
         set_gradients(params)
         optimizer.step()
     for p, before in zip(params, products, strict=True):
-        after = optimizer.state[p]["m_plus"] * optimizer.state[p]["m_minus"]
-        torch.testing.assert_close(after, before, rtol=1e-12, atol=0.0)
+        torch.testing.assert_close(medians_of(optimizer, p).prod(0), before, rtol=1e-12, atol=0.0)
 
 
 @pytest.mark.parametrize("steps", [1, 10])
@@ -209,7 +250,7 @@ def test_noise_keeps_the_mean_and_has_the_lognormal_variance(w0: float) -> None:
 def test_evaluation_weights() -> None:
     p, optimizer = steady(0.3, 50, sigma=0.2)
     noisy, state = p.detach().clone(), optimizer.generator.get_state()
-    plus, minus = optimizer.state[p]["m_plus"], optimizer.state[p]["m_minus"]
+    plus, minus = medians_of(optimizer, p)
     with optimizer.eval_weights("median"):
         assert torch.equal(p.detach(), plus - minus)
     with optimizer.eval_weights("sample", draw=0):
@@ -239,8 +280,8 @@ def test_a_change_of_sigma_waits_for_the_next_sample() -> None:
     p.grad = torch.linspace(-1, 1, 20, dtype=torch.float64)
     optimizer.step()
     state = optimizer.state[p]
-    torch.testing.assert_close(state["v_plus"] + state["v_minus"], 0.5 * held * p.grad)
-    assert torch.equal(p.detach(), state["m_plus"] - state["m_minus"])
+    torch.testing.assert_close(state["v"].sum(0), 0.5 * held * p.grad)
+    assert torch.equal(p.detach(), state["m"][0] - state["m"][1])
 
 
 def mixed_optimizer(params: list[nn.Parameter]) -> LMD:
@@ -283,7 +324,7 @@ def test_resume_is_bit_exact() -> None:
         for key, value in optimizer.state[p].items():
             mine = other.state[q][key]
             assert torch.equal(mine, value) if isinstance(value, Tensor) else mine == value
-    assert optimizer.state[params[1]]["m_plus"].dtype == torch.float32
+    assert optimizer.state[params[1]]["m"].dtype == torch.float32
 
 
 def test_state_of_another_optimizer_is_refused() -> None:
@@ -328,15 +369,17 @@ def test_sparse_gradients_are_refused() -> None:
         optimizer.step()
 
 
-def test_medians_stay_positive_and_finite() -> None:
-    p = nn.Parameter(torch.ones(3))
-    optimizer = LMD([p], lr=10.0)
-    for _ in range(200):
-        p.grad = torch.ones_like(p)
+@pytest.mark.parametrize("storage", ["median", "log", "lns15g128", "lns8g8"])
+@pytest.mark.parametrize("update", ["sign", "plain"])
+def test_medians_stay_positive_and_finite(storage: str, update: str) -> None:
+    """With the widest noise, steps of e^10 and more, in both directions, and huge gradients."""
+    p = nn.Parameter(torch.ones(3, 4))
+    optimizer = LMD([p], lr=10.0, sigma=2.0, storage=storage, update=update)
+    for step in range(200):
+        p.grad = torch.full_like(p, 3e38 if step % 7 else -1e-38)
         optimizer.step()
-    for key in ("m_plus", "m_minus"):
-        assert torch.isfinite(optimizer.state[p][key]).all() and (optimizer.state[p][key] > 0).all()
-    assert torch.isfinite(p).all()
+        kept = medians_of(optimizer, p)
+        assert torch.isfinite(kept).all() and (kept > 0).all() and torch.isfinite(p).all()
 
 
 @pytest.mark.parametrize(
@@ -373,6 +416,11 @@ REFUSED: tuple[Refused, ...] = (
     ({"regularizer": "log-normal"}, 'did you mean "lognormal"'),
     ({"momentum": "shared", "temperature": 0.1}, "temperature acts on"),
     ({"noise": "rayleigh", "sigma": 0.0}, "Rayleigh"),
+    ({"storage": "bf16"}, r'storage = "bf16" is not one of median, log or a logarithmic format'),
+    ({"storage": "medain"}, r'did you mean "median"'),
+    ({"storage": "lns16g128"}, "the normal numbers of float32"),
+    ({"storage": "log", "storage_rounding": "up"}, "storage_rounding"),
+    ({"nonfinite": "ignore"}, "refuse, skip"),
 )
 
 

@@ -41,16 +41,19 @@ REFUSED = {
         'recipe = "int4"',
         ["tiny.toml, columns 2: ", "generic-int4", "no matrix unit for float8_e4m3fn"],
     ),
-    'name = "adamv"': (
+    'name = "adamww"': (
         'name = "adamw"',
         [
-            'tiny.toml, optimizers: table 1 name = "adamv" is not one of adamw, lmd, shampoo4bit '
-            '(did you mean "adamw"?)'
+            'tiny.toml, optimizers: table 1 name = "adamww" is not one of adamw, lmd, '
+            'madam, lns_madam, eg, eg_adamw, shampoo4bit (did you mean "adamw"?)'
         ],
     ),
     'nam = "adamw"': (
         'name = "adamw"',
-        ["tiny.toml, optimizers: table 1 has no name: add name = one of adamw, lmd, shampoo4bit"],
+        [
+            "tiny.toml, optimizers: table 1 has no name: add name = one of adamw, lmd, madam, "
+            "lns_madam, eg, eg_adamw, shampoo4bit"
+        ],
     ),
     'name = "adamw"\nweight_dekay = 0.1': (
         'name = "adamw"',
@@ -65,17 +68,20 @@ REFUSED = {
     ),
     'kind = "vitt"': (
         'kind = "vit"',
-        ['tiny.toml, model kind = "vitt" is not one of vit (did you mean "vit"?)'],
+        ['model kind = "vitt" is not one of vit, gpt, mlp, resnet (did you mean "vit"?)'],
     ),
-    "widht = 16": ("width = 16", ['model widht: unknown key "widht" (did you mean "width"?)']),
-    "width = 17": ("width = 16", ["tiny.toml, model: width = 17 is not divisible by heads = 2"]),
+    "widht = 16": ("width = 16", ['model vit widht: unknown key "widht" (did you mean "width"?)']),
+    "width = 17": (
+        "width = 16",
+        ["tiny.toml, model vit: width = 17 is not divisible by heads = 2"],
+    ),
     "patch = 4\nimage_size = 16": (
         "patch = 4",
         ["tiny.toml, train: the model's image_size = 16 does not fit the digits: set 8"],
     ),
     "patch = 4\nclasses = 9": (
         "patch = 4",
-        ["tiny.toml, train: the model's classes = 9 are fewer than the 10 digits"],
+        ["tiny.toml, train: the model's classes = 9 are fewer than the digits have: set 10"],
     ),
     "steps = 0": (
         "steps = 5",
@@ -113,7 +119,7 @@ REFUSED = {
         ],
     ),
     "tolerance = -0.5": ("tolerance = 0.5", ["tiny.toml, tolerance = -0.5"]),
-    "test_fraction = 1.5": ("test_fraction = 0.05", ["tiny.toml, data test_fraction = 1.5"]),
+    "test_fraction = 1.5": ("test_fraction = 0.05", ["tiny.toml, data digits test_fraction = 1.5"]),
     "seeds = [0": ("seeds = [0]", ["tiny.toml: is not valid TOML"]),
 }
 

@@ -1,7 +1,5 @@
 """Additions into chosen places, and running sums: in ascending order, each rounded."""
 
-import numpy as np
-
 from ...formats.jit import jit, parallel_jit, prange
 from .reduction import TILE, rounded_step
 

@@ -56,7 +56,7 @@ def _flush(out, smallest):  # type: ignore[no-untyped-def]
 @parallel_jit
 def operate(
     op, a, b, c, out, flush_in, flush_out, kind, lane, grid, mode, overflow, k, seed, stream
-):  # type: ignore[no-untyped-def] # noqa: E501
+):  # type: ignore[no-untyped-def]
     """out[i] = op(a[i], b[i], c[i]) rounded once; all flat float32 of one length.
 
     flush_in, flush_out: magnitudes below these are zeros of their sign, in operands and results.

@@ -114,7 +114,7 @@ def reduce_rows(x, out, tree, product):  # type: ignore[no-untyped-def]
 
 
 @jit
-def rounded_step(x, y, out, product, first, kind, lane, grid, mode, overflow, k, seed, stream):  # type: ignore[no-untyped-def] # noqa: E501
+def rounded_step(x, y, out, product, first, kind, lane, grid, mode, overflow, k, seed, stream):  # type: ignore[no-untyped-def]
     """out[i] = x[i] + y[i], or x[i] y[i], rounded into a format; element i draws bits first + i.
 
     kind .. k: the fields of a `lanes.Plan` for float64, one by one, as parallel kernels want them.
@@ -133,7 +133,7 @@ def rounded_step(x, y, out, product, first, kind, lane, grid, mode, overflow, k,
 
 
 @jit
-def _rounded_tree(x, out, product, first, kind, lane, grid, mode, overflow, k, seed, stream):  # type: ignore[no-untyped-def] # noqa: E501
+def _rounded_tree(x, out, product, first, kind, lane, grid, mode, overflow, k, seed, stream):  # type: ignore[no-untyped-def]
     length, columns = x.shape
     flat = x.reshape(length * columns).copy()
     while length > 1:
@@ -149,7 +149,7 @@ def _rounded_tree(x, out, product, first, kind, lane, grid, mode, overflow, k, s
 
 
 @jit
-def _rounded_sequence(x, out, product, first, kind, lane, grid, mode, overflow, k, seed, stream):  # type: ignore[no-untyped-def] # noqa: E501
+def _rounded_sequence(x, out, product, first, kind, lane, grid, mode, overflow, k, seed, stream):  # type: ignore[no-untyped-def]
     _copy(x[0], out)
     for n in range(1, x.shape[0]):
         rounded_step(
@@ -159,7 +159,7 @@ def _rounded_sequence(x, out, product, first, kind, lane, grid, mode, overflow, 
 
 
 @parallel_jit
-def reduce_rounded(x, out, tree, product, kind, lane, grid, mode, overflow, k, seed, stream):  # type: ignore[no-untyped-def] # noqa: E501
+def reduce_rounded(x, out, tree, product, kind, lane, grid, mode, overflow, k, seed, stream):  # type: ignore[no-untyped-def]
     """`reduce_rows` of float32, each addition rounded into a format.
 
     Random bits: addition n of row o, in the order in which they are made, column by column within

@@ -15,10 +15,10 @@ from ...formats.random import random_dtype
 from ...formats.rounding import get_overflow, kernel_mode
 from ..chip import Chip
 from ..dot_unit import DotUnit
-from ..kernels.operand import COUNTERS, scale_and_round
+from ..kernels.operand import scale_and_round
 from ..recipe import OPERANDS, Operand, Recipe
 from ..roles import Product, Roles
-from ..tracing import Key, Trace
+from ..tracing import Key, Multiplied, Trace
 from ..units import MatrixUnit
 
 Stack = NDArray[np.float32]
@@ -78,6 +78,7 @@ class MatrixWork:
         the bias in float32 nearest-even, the result into the recipe's output format.
         """
         product = self._exempted(product)
+        self.trace.note_product(product)
         unit = self._unit(product.a, product.b)
         x, x_factor = self._operand(a, product, 0)
         y, y_factor = self._operand(b.mT, product, 1)
@@ -85,21 +86,29 @@ class MatrixWork:
         inside = self._accumulator_bias(
             bias, unit, (*a.shape[:-1], b.shape[-1]), x_factor, y_factor
         )
-        sums = unit.matmul(
-            x, y, inside, seed=self.trace.seed, stream=self.trace.next_stream(), check=False
-        ).astype(np.float32)
-        macs = a.shape[0] * a.shape[1] * a.shape[2] * b.shape[2]
-        self.trace.count_product(
-            Key(product.module, "matmul", product.gemm, "output", unit.accumulator.name), macs
+        stream = self.trace.next_stream()
+        sums = unit.matmul(x, y, inside, seed=self.trace.seed, stream=stream, check=False).astype(
+            np.float32
         )
         if x_factor is not None or y_factor is not None:
             sums *= _factor(x_factor, y_factor)
         if bias is not None and inside is None:
             sums += bias.detach().numpy()
-        return torch.from_numpy(self._stored(sums, product))
+        stored = self._stored(sums, product)
+        if self.trace.sampling:
+            done = Multiplied(
+                unit, _array(a), _array(b), x, y, x_factor,
+                None if y_factor is None else y_factor.swapaxes(1, 2),
+                None if bias is None else _array(bias), inside, stored, self.trace.seed, stream,
+            )  # fmt: skip
+            key = Key(product.module, "matmul", product.gemm, "output", unit.accumulator.name)
+            self.trace.count_product(key, done)
+        return torch.from_numpy(stored)
 
     def _exempted(self, product: Product) -> Product:
         if self.exempt and self._is_exempt(product.module):
+            what = f"{product.module or 'outside of the modules'}, {product.gemm}"
+            self.trace.cover("exempt", f"{what} ({self.recipe.operand('exempt').format})")
             return product._replace(a="exempt", b="exempt")
         return product
 
@@ -129,22 +138,22 @@ class MatrixWork:
         if x.device.type != "cpu":
             raise InputError(f"tensor on {x.device}: emulation runs on the CPU; use model.cpu()")
         values = np.ascontiguousarray(x.detach().float().numpy())
+        key = Key(product.module, "matmul", product.gemm, product.names[side], row.format)
         if row.format == "float32":
+            self.trace.count_rounding(key, values, values)
             return values, None
         multiplier, factor = _scales(values, row)
         out = np.empty_like(values)
-        counts = np.zeros((values.shape[0] * values.shape[1], COUNTERS))
         mode, bits = kernel_mode(self.roundings[role])
         stream = self.trace.next_stream() if isinstance(self.roundings[role], Stochastic) else 0
         depth = values.shape[-1]
         scale_and_round(
-            values.reshape(-1, depth), multiplier, out.reshape(-1, depth), counts,
+            values.reshape(-1, depth), multiplier, out.reshape(-1, depth),
             np.empty(0, random_dtype(bits)),
             *make_plan(row.fmt, mode, bits, get_overflow(row.overflow), True),
             np.uint64(self.trace.seed % 2**64), np.uint64(stream),
         )  # fmt: skip
-        key = Key(product.module, "matmul", product.gemm, product.names[side], row.format)
-        self.trace.count_operand(key, values.size, counts)
+        self.trace.count_rounding(key, values, out, multiplier, fmt=row.fmt)
         if isinstance(row.fmt, IntegerFormat):
             out[np.isnan(out)] = 0.0  # the row's factor is NaN and makes the results NaN
         return out, factor
@@ -167,6 +176,11 @@ class MatrixWork:
         if fmt == "float32" or product.a == "exempt":
             return sums
         return quantize(sums, fmt, overflow="infinity")
+
+
+def _array(x: torch.Tensor) -> Stack:
+    array: Stack = x.detach().float().numpy()
+    return array
 
 
 def _factor(x: NDArray[np.float32] | None, y: NDArray[np.float32] | None) -> Any:

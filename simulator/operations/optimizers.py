@@ -43,7 +43,8 @@ def _adam(
     amsgrad: bool, maximize: bool, grad_scale: Tensor | None = None,
     found_inf: Tensor | None = None, decoupled: bool,
 ) -> None:  # fmt: skip
-    """m <- m + (1 - b1)(g - m), v <- b2 v + (1 - b2) g^2, p <- p - lr / c1 m / (sqrt v / sqrt c2 + eps).
+    """m <- m + (1 - b1)(g - m), v <- b2 v + (1 - b2) g^2,
+    p <- p - (lr / c1) m / (sqrt v / sqrt c2 + eps).
 
     c1 = 1 - b1^t, c2 = 1 - b2^t are numbers of the host. AMSGrad takes the largest v so far.
     """

@@ -1,6 +1,22 @@
 """What happened inside an emulated run."""
 
-from .trace import Key, Trace
+from .columns import COLUMNS, Column
+from .counts import Counts, Key
+from .coverage import COVERAGE
+from .products import Multiplied, examine
+from .trace import Trace
 from .updates import Updates
+from .watch import NonFiniteError
 
-__all__ = ["Key", "Trace", "Updates"]
+__all__ = [
+    "COLUMNS",
+    "COVERAGE",
+    "Column",
+    "Counts",
+    "Key",
+    "Multiplied",
+    "NonFiniteError",
+    "Trace",
+    "Updates",
+    "examine",
+]

@@ -2,7 +2,6 @@
 
 from .dtypes import floats
 from .handlers import VectorHandlers
-from .separation import separate_operations
 from .work import VectorWork
 
-__all__ = ["VectorHandlers", "VectorWork", "floats", "separate_operations"]
+__all__ = ["VectorHandlers", "VectorWork", "floats"]

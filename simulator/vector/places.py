@@ -87,7 +87,6 @@ def _is_mask(index: Tensor | None) -> bool:
 
 
 def _of_scatter(x: Tensor, dim: int, index: Tensor, source: Any, include: bool) -> Rows:
-    shape = x.shape
     x, index = torch.atleast_1d(x), torch.atleast_1d(index)
     if not isinstance(source, Tensor):
         source = torch.full(index.shape, source, dtype=x.dtype)

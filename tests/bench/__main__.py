@@ -17,6 +17,7 @@ from .blocks import block_conversions
 from .chains import chains
 from .conversions import conversions
 from .products import products
+from .programs import programs
 from .steps import steps
 from .timing import PAIRS
 
@@ -26,6 +27,7 @@ SUBJECTS = {
     "products": products,
     "chains": chains,
     "steps": steps,
+    "programs": programs,
 }
 
 
