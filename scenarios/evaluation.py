@@ -19,13 +19,20 @@ def evaluate(session: Session) -> dict[str, Any]:
 
     The class scores are computed by the emulated chip; the loss and the accuracy are read off
     them outside, in float64, as an instrument would. An optimizer whose weights carry noise
-    evaluates at its medians.
+    evaluates at its medians. Scales and stored weights are those that training has come to; what
+    evaluating makes of them is dropped.
     """
     run, data, model = session.run, session.data, session.model
     quiet = getattr(session.optimizer, "eval_weights", nullcontext)
     size, probe = run.train.batch, run.train.probe
     model.eval()
-    emulation = emulate(session.chip, session.recipe, model=model, seed=run.seed + EVALUATION_SEED)
+    emulation = emulate(
+        session.chip,
+        session.recipe,
+        model=model,
+        seed=run.seed + EVALUATION_SEED,
+        state=session.emulation,
+    )
     with emulation, quiet(), torch.no_grad():
         test = [model(part) for part in torch.split(data.test_inputs, size)]
         train = [model(part) for part in torch.split(data.train_inputs[:probe], size)]

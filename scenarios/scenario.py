@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
+from torch.nn import Module
 
 from ..formats.errors import InputError, choice, hint
 from ..simulator import Chip, Recipe, emulate, load_chip, load_recipe
@@ -29,7 +30,10 @@ class DivergenceRule(Row):
 
 
 class TrainSpec(Row):
-    """The `[train]` table; every count is in optimizer steps, `batch` and `probe` in examples."""
+    """The `[train]` table; every count is in optimizer steps, `batch` and `probe` in examples.
+
+    The trace counts every `trace_every`-th step, the first one included.
+    """
 
     steps: Count
     batch: Count = 64
@@ -58,7 +62,7 @@ class Column(Row):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        with emulate(*self.load()):
+        with emulate(*self.load(), model=Module()):
             return self  # entering refuses a recipe that needs what the chip lacks
 
     def load(self) -> tuple[Chip, Recipe]:

@@ -1,5 +1,6 @@
 """The training loop of one run, on an emulated chip, in stretches that end at checkpoints."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from math import isfinite, nan
 from typing import Any
@@ -17,6 +18,7 @@ from .study import Run
 
 Report = Callable[[int, float], None]
 Rows = dict[str, list[dict[str, Any]]]
+Calls = dict[str, dict[str, int]]
 
 
 def train_stretches(session: Session, report: Report) -> Iterator[Rows]:
@@ -48,29 +50,27 @@ def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None
         model=session.model,
         seed=run.seed,
         state=session.emulation,
+        sample_every=run.train.trace_every,
     )
     with emulation as trace:
         for batch in batches:
             row = take_step(session, batch)
             rows["metrics"].append(row)
-            if _due(session, run.train.trace_every) or session.step == stop or session.reason:
-                rows["trace"] += [{"step": session.step, **counters} for counters in trace.take()]
             report(session.step, row["loss"])
             if session.reason:
                 break
+        # A trace numbers steps by those that had ended before, a study by those done.
+        rows["trace"] += [{**counts, "step": counts["step"] + 1} for counts in trace.take()]
         session.emulation = trace.state_dict()
-        found, known = trace.coverage(), session.coverage
-        session.coverage = {
-            kind: sorted({*known.get(kind, ()), *found.get(kind, ())})
-            for kind in sorted(known.keys() | found.keys())
-        }
+        session.coverage = _added(session.coverage, trace.coverage())
 
 
 def take_step(session: Session, batch: Tensor) -> dict[str, Any]:
     """One batch forward and backward and one optimizer step; the row of the metrics table.
 
     `batch` holds the indices of its training examples. A step whose loss or gradient is not finite
-    ends the run: it is recorded, and changes no weight.
+    ends the run: it is recorded, and changes no weight. Under loss scaling such a gradient only
+    skips the step, until the scale can fall no further.
     """
     run, optimizer = session.run, session.optimizer
     factor = learning_rate_factor(run, session.step)
@@ -85,8 +85,9 @@ def take_step(session: Session, batch: Tensor) -> dict[str, Any]:
     if isfinite(value):
         loss.backward()  # type: ignore[no-untyped-call]
         norm = gradient_norm(session.model)
-        session.reason = session.reason or session.watch.gradient_verdict(norm)
-        if isfinite(norm):
+        if not session.skips(norm):
+            session.reason = session.reason or session.watch.gradient_verdict(norm)
+        if isfinite(norm) or not session.reason:
             optimizer.step()
     rate = session.base_rates[0] * factor
     return {"step": session.step, "loss": value, "lr": rate, "grad_norm": norm}
@@ -105,6 +106,13 @@ def learning_rate_factor(run: Run, step: int) -> float:
     if train.schedule == "cosine":
         return cosine(step, train.steps, train.warmup)
     return min(1.0, (step + 1) / (train.warmup + 1))
+
+
+def _added(known: Calls, found: Calls) -> Calls:
+    """The calls of both stretches, by how an operation was carried out."""
+    kinds = sorted(known.keys() | found.keys())
+    both = {kind: Counter(known.get(kind, {})) + Counter(found.get(kind, {})) for kind in kinds}
+    return {kind: dict(sorted(calls.items())) for kind, calls in both.items()}
 
 
 def _no_rows() -> Rows:

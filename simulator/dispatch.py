@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .chip import Chip
 from .location import called_from
-from .matrix import MatrixWork
+from .matrix import Forms, MatrixWork
 from .operations import (
     POINTWISE,
     UndeclaredOperation,
@@ -19,7 +19,7 @@ from .operations import (
     functional_form,
     undeclared,
 )
-from .phase import Phase, recomputing
+from .phase import Phase
 from .roles import Roles
 from .tracing import Trace
 from .vector import VectorHandlers, VectorWork, floats
@@ -37,11 +37,12 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.chip, self.matrix, self.roles = chip, matrix, roles
         self.phase, self.trace = phase, trace
+        self.forms = Forms(matrix, roles, trace, self._inside)
         self.host = chip.vector_unit.functions == "host"
         self.vector = VectorHandlers(VectorWork(chip.vector_unit, trace), trace, self)
         self._plans: dict[Op, Handler] = {}
         self._handlers: dict[str, Handler] = {
-            "matrix": self._matrix,
+            "matrix": self.forms,
             "exact": self.vector.exact,
             "function": self.vector.native if self.host else self.vector.function,
             "reduction": self.vector.reduction,
@@ -61,8 +62,6 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if self.phase.paused:
             return func(*args, **kwargs)
-        if self.phase.model is None:
-            self._note_parameters(args)
         handler = self._plans.get(func)
         if handler is None:
             handler = self._plans[func] = self._plan(func)
@@ -71,14 +70,9 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = handler(func, args, kwargs)
         else:
             result = watch.run(handler, func, args, kwargs)
-        if recomputing():
-            self.roles.note_recomputed(result)
+        if handler is not self.forms:
+            self.roles.note_result(func, args, result)
         return result
-
-    def _note_parameters(self, args: Any) -> None:
-        for x in args:
-            if isinstance(x, torch.nn.Parameter):
-                self.roles.note_parameter(x)
 
     def _plan(self, func: Op) -> Handler:
         """The handler of an operation, found once."""
@@ -152,9 +146,10 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return undeclared(func, called_from(self.phase))
 
     def _moved(self, func: Op) -> Handler:
-        self.trace.cover("moved", base_name(func))
+        name, cover = base_name(func), self.trace.cover
 
         def moved(func: Op, args: Any, kwargs: Any) -> Any:
+            cover("moved", name)
             return func(*args, **kwargs)
 
         return moved
@@ -163,31 +158,3 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """A list operation: the same operation on each tensor in turn."""
         with self:
             return each_in_list(func, args, kwargs)
-
-    def _matrix(self, func: Op, args: Any, kwargs: Any) -> Any:
-        """mm, bmm, mv, dot and their forms with an addend: beta c + alpha (a b)."""
-        self.trace.cover("bit_exact", base_name(func))
-        name = base_name(func)
-        addend = args[0] if name in ("addmm", "baddbmm") else None
-        a, b = args[1:3] if addend is not None else args[:2]
-        alpha, beta = kwargs.get("alpha", 1), kwargs.get("beta", 1)
-        plain = addend is not None and alpha == 1 and beta == 1
-        left, right, shape = _stacks(name, a, b)
-        product = self.matrix.multiply(left, right, addend if plain else None).reshape(shape)
-        if addend is not None and not plain:
-            with self:
-                product = torch.mul(product, alpha) + torch.mul(addend, beta)
-        return product.to(a.dtype)
-
-
-def _stacks(
-    name: str, a: torch.Tensor, b: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-    """Operands as (B, M, K) and (B, K, N), and the shape of the result."""
-    if name == "mv":
-        return a[None], b[None, :, None], [a.shape[0]]
-    if name == "dot":
-        return a[None, None, :], b[None, :, None], []
-    if a.ndim == 2:
-        return a[None], b[None], [a.shape[0], b.shape[1]]
-    return a, b, [a.shape[0], a.shape[1], b.shape[2]]

@@ -98,8 +98,8 @@ class Steps:
             if wrapped is None:
                 self._judge(optimizer, 0)
             for part in self.parts:
-                level.begun += 1
                 part.step_begins(optimizer)
+                level.begun += 1
         return wrapped
 
     def _judge(self, optimizer: torch.optim.Optimizer, evaluation: int) -> None:

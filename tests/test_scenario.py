@@ -29,15 +29,15 @@ REFUSED = {
             '(did you mean "generic-int4"?)',
         ],
     ),
-    'recipe = "int5"': (
+    'recipe = "int44"': (
         'recipe = "int4"',
-        ["columns 2", "int5", "is not one of", "fp32", '(did you mean "int4"?)'],
+        ["columns 2", "int44", "is not one of", "fp32", '(did you mean "int4"?)'],
     ),
     'recipe = "int4"\noverride = { rounding = "nearest_evn" }': (
         'recipe = "int4"',
         ["columns 2", "nearest_evn", '(did you mean "nearest_even"?)'],
     ),
-    'recipe = "fp8"': (
+    'recipe = "fp8"\noverride = { substitute = false }': (
         'recipe = "int4"',
         ["tiny.toml, columns 2: ", "generic-int4", "no matrix unit for float8_e4m3fn"],
     ),

@@ -18,13 +18,14 @@ TASK = 1 << 14
 
 
 @jit
-def _count(x, q, m, largest, lowest, counts):  # type: ignore[no-untyped-def]
-    """Add what became of x, times m, in q."""
+def _count(x, q, m, divides, largest, lowest, counts):  # type: ignore[no-untyped-def]
+    """Add what became of x, times m or divided by it, in q."""
     zeros, full, infinite, missing, foreign = 0, 0, 0, 0, 0
     signal, noise = 0.0, 0.0
-    small, large = np.inf, 0.0
+    small, large = np.float64(np.inf), np.float64(0.0)
     for j in range(x.size):
-        v, y, b = np.float64(x[j]), np.float64(x[j] * m), np.float64(q[j])
+        v, b = np.float64(x[j]), np.float64(q[j])
+        y = np.float64(x[j] / m if divides else x[j] * m)
         size = np.abs(v)
         here, there = size < np.inf, np.abs(b) < np.inf
         zeros += (size > 0.0) & (b == 0.0)
@@ -34,9 +35,10 @@ def _count(x, q, m, largest, lowest, counts):  # type: ignore[no-untyped-def]
         foreign += not here
         signal += y * y if here & there else 0.0
         noise += (b - y) * (b - y) if here & there else 0.0
-        small = min(small, size if size > 0.0 else np.inf)
-        large = max(large, size if here else 0.0)
+        small = np.minimum(small, size if size > 0.0 else np.inf)
+        large = np.maximum(large, size if here else 0.0)
     square = np.float64(m) * np.float64(m)
+    square = 1.0 / square if divides else square
     if not (0.0 < square < np.inf):
         square = 1.0
     counts[UNDERFLOW] += zeros
@@ -60,19 +62,22 @@ def _bin(x, bins):  # type: ignore[no-untyped-def]
 
 
 @parallel_jit
-def count_rounding(x, q, multiplier, width, rows, largest, lowest, counts, bins):  # type: ignore[no-untyped-def]
+def count_rounding(x, q, factors, tiles, divides, rows, largest, lowest, counts, bins):  # type: ignore[no-untyped-def]
     """Count what became of x (R, C) in q (R, C), float32 or float64.
 
-    multiplier (R, ceil(C / width)): q is x times it, rounded to values from lowest to largest.
-    Task t counts rows t `rows` to (t + 1) `rows` - 1 into counts[t] (COUNTERS; zeros, but infinity
-    in SMALLEST) and bins[t] (BINS). SIGNAL and NOISE are the sums of squares of the values and of
-    their changes, where both are finite, in units of x.
+    q is x times its factor, or divided by it, rounded to values from lowest to largest; factors and
+    tiles as in `operand.scale_and_round`. Task t counts rows t `rows` to (t + 1) `rows` - 1 into
+    counts[t] (COUNTERS; zeros, but infinity in SMALLEST) and bins[t] (BINS). SIGNAL and NOISE are
+    the sums of squares of the values and of their changes, where both are finite, in units of x.
     """
+    group, height, width = tiles
+    down = (group + height - 1) // height
     for t in prange(counts.shape[0]):
         for i in range(t * rows, min((t + 1) * rows, x.shape[0])):
-            for g in range(multiplier.shape[1]):
+            own = factors[(i // group) * down + (i % group) // height]
+            for g in range(own.size):
                 a, z = g * width, min((g + 1) * width, x.shape[1])
-                _count(x[i, a:z], q[i, a:z], multiplier[i, g], largest, lowest, counts[t])
+                _count(x[i, a:z], q[i, a:z], own[g], divides, largest, lowest, counts[t])
             _bin(x[i], bins[t])
 
 

@@ -36,7 +36,8 @@ class Activations:
     """Hooks on what autograd saves: forward goes on with x, backward reads stored(x) once.
 
     A storage that is saved whole, under any view, is rounded and counted once; parts of one are
-    stored apart. Inside of checkpointing only the inputs of the checkpointed function are saved.
+    stored apart. Of a checkpointed function only the inputs are: what is computed while the engine
+    runs, as a checkpoint's second forward, is used at once and stays as it was computed.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class Activations:
 
     def _pack(self, x: Tensor) -> Any:
         with self.phase.pause(), torch.no_grad():
-            if not x.is_floating_point() or self._is_parameter(x.untyped_storage()._cdata):
+            computing_again = torch._C._current_graph_task_id() != -1
+            parameter = self._is_parameter(x.untyped_storage()._cdata)
+            if computing_again or parameter or not x.is_floating_point():
                 return _Handle(_Saved(x, x), _same)
             base = _without_expansion(x)
             key = (x.untyped_storage()._cdata, x._version, x.dtype, _geometry(base))

@@ -28,10 +28,9 @@ class Gradients:
         """Follow the gradient of a parameter, before hooks of the program that read it."""
         if not (parameter.requires_grad and parameter.is_leaf) or id(parameter) in self._handles:
             return
-        self._handles[id(parameter)] = parameter.register_post_accumulate_grad_hook(
-            self._accumulated(name)
-        )
-        put_first(parameter._post_accumulate_grad_hooks)  # type: ignore[attr-defined]
+        leaf: Any = parameter
+        self._handles[id(leaf)] = leaf.register_post_accumulate_grad_hook(self._accumulated(name))
+        put_first(leaf._post_accumulate_grad_hooks)
 
     def remove(self) -> None:
         """Follow no longer."""

@@ -91,6 +91,7 @@ class LossScaling:
         return tuple(None if g is None else g * (1 / self._passing) for g in results)
 
     def _unscale_leaves(self, outputs: Sequence[Any], nested: bool, stack: ExitStack) -> None:
+        leaf: Any
         for leaf in leaves_of(outputs):
             if not leaf.requires_grad or (nested and not isinstance(leaf, torch.nn.Parameter)):
                 continue

@@ -132,8 +132,8 @@ class Memory:
         """Masters into the parameters."""
         self._see_model()
         parameters = self._parameters(optimizer)
-        opened = self.weights.step_begins(parameters)
-        self._open.append((opened, self.states.step_begins(optimizer)))
+        states = self.states.step_begins(optimizer)
+        self._open.append((self.weights.step_begins(parameters), states))
 
     def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
         """Store what the step changed: states, masters, weights."""

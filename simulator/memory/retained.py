@@ -40,6 +40,8 @@ class Retained:
         """What a backward pass adds to their gradients is multiplied by `factor`, the rest not."""
         for x in targets:
             if isinstance(x, Tensor):
+                if not x.is_leaf:
+                    torch._C.TensorBase.retain_grad(x)  # as the engine would, once it has run
                 self.note(x)
         live = {id(x): x for ref in self._tensors if (x := ref()) is not None}
         self._tensors = [weakref.ref(x) for x in live.values()]

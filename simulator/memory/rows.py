@@ -6,8 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ...formats import get_format
-from ...formats.blocks.block import BlockFormat
-from ...formats.catalog import AnyFormat
+from ...formats.blocks.block import AnyFormat, BlockFormat
 from ...formats.errors import InputError
 from ...formats.format import FLOAT32, FixedFormat, FloatFormat, IntegerFormat
 from ...formats.rounding import get_overflow, get_rounding

@@ -16,7 +16,7 @@ from ...formats.format import FloatFormat
 from ...formats.packing import packed_bytes
 from ...formats.tables.codebook import CodebookFormat
 from ..chip import Chip
-from ..tracing import Key, Trace
+from ..tracing import Conversion, Key, Trace
 from .rows import Storage
 
 
@@ -38,12 +38,9 @@ class Store:
     def _find_rounding(self, chip: Chip) -> Rounding | Stochastic:
         row, unit = self.row, chip.conversion_unit
         looked_up = isinstance(get_format(row.format), CodebookFormat)
+        random = row.rounding == "stochastic"
         if row.rounding in unit.roundings and not looked_up:
-            return (
-                unit.stochastic(row.format)
-                if row.rounding == "stochastic"
-                else Rounding(row.rounding)
-            )
+            return unit.stochastic(row.format) if random else Rounding(row.rounding)
         if row.rounding_in == "unit":
             raise InputError(
                 f'{self.place}: memory {self.role} rounding = "{row.rounding}" is not one of '
@@ -51,8 +48,7 @@ class Store:
                 'override it (rounding_in = "software" rounds without the unit) or choose another '
                 "chip"
             )
-        drawn = Stochastic(row.random_bits) if row.rounding == "stochastic" else None
-        rounding = drawn or Rounding(row.rounding)
+        rounding = Stochastic(row.random_bits) if random else Rounding(row.rounding)
         self.trace.assumed.add(
             f"{chip.name}'s conversion unit does not store {self.role} in {row.format} with "
             f"{row.rounding}: {rounding} in software"
@@ -83,7 +79,8 @@ class Store:
             raise InputError(f"{self.place}: memory {self.role} of {name}: {error}") from None
         key = Key(name, "store", self.role, what or self.role, self.row.format)
         grid = self.fmt if isinstance(self.fmt, FloatFormat) else None
-        self.trace.count_rounding(key, as_floats(source)[0], as_floats(kept)[0], fmt=grid)
+        done = Conversion.unscaled(as_floats(source)[0], as_floats(kept)[0], grid)
+        self.trace.count_rounding(key, done)
         return kept.reshape(x.shape)
 
     def bytes(self, x: Tensor) -> int:
@@ -115,7 +112,7 @@ def _packed(shape: tuple[int, ...], bits: int) -> int:
 def fingerprint(x: Tensor) -> str:
     """A digest of the bits of x, the same on every machine; tells whether anyone wrote into x."""
     data = x.detach().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.blake2b(memoryview(data.numpy()), digest_size=16).hexdigest()
+    return hashlib.blake2b(data.numpy().data, digest_size=16).hexdigest()
 
 
 def wide_bytes(x: Tensor) -> int:

@@ -4,7 +4,10 @@ Names are those of aten without overload and without the trailing underscore of 
 """
 
 #: Matrix units.
-MATRIX = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "dot"})
+MATRIX = frozenset(
+    """mm addmm bmm baddbmm addbmm mv addmv dot vdot _trilinear convolution _convolution
+    convolution_overrideable convolution_backward convolution_backward_overrideable""".split()
+)
 
 #: Vector unit, one IEEE operation or none: correctly rounded by the host's float32 as well.
 EXACT = frozenset(

@@ -1,7 +1,7 @@
 """What happened inside an emulated run."""
 
 from .columns import COLUMNS, Column
-from .counts import Counts, Key
+from .counts import Conversion, Counts, Key
 from .coverage import COVERAGE
 from .products import Multiplied, examine
 from .trace import Trace
@@ -12,6 +12,7 @@ __all__ = [
     "COLUMNS",
     "COVERAGE",
     "Column",
+    "Conversion",
     "Counts",
     "Key",
     "Multiplied",

@@ -47,13 +47,13 @@ COLUMNS = (
            " differences to those exact results"),
     Column("compared", "count", "results", "held against float64 products, a sample of each"
            " product's rows and columns"),
-    Column("sum_signal", "energy", "results", "squares of the exact results of the rounded operands,"
-           " over `compared`"),
-    Column("sum_noise", "energy", "results", "squares of the differences to those: what accumulation"
-           " alone lost"),
+    Column("sum_signal", "energy", "results", "squares of the exact results of the rounded"
+           " operands, over `compared`"),
+    Column("sum_noise", "energy", "results", "squares of the differences to those: what"
+           " accumulation alone lost"),
     Column("additions", "count", "products", "nonzero products whose addition was looked at"),
-    Column("swamped", "count", "products", "of these, without which the unit, stopped where they are"
-           " added, returns the same bits"),
+    Column("swamped", "count", "products", "of these, without which the unit, stopped where they"
+           " are added, returns the same bits"),
     Column("stalled", "count", "values", "weights with a gradient that a step left as they were"),
     Column("smallest", "magnitude", "values", "least nonzero magnitude, before rounding"),
     Column("largest", "magnitude", "values", "largest finite magnitude, before rounding"),

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...formats.format import ArithmeticFormat
 from ..kernels import counting as kernels
 from .columns import COUNTED, ENERGIES, empty_row
 
@@ -66,30 +67,49 @@ class Counts:
         return row
 
 
-def count_rounding(
-    values: NDArray[Any],
-    rounded: NDArray[Any],
-    multiplier: NDArray[np.float32] | None = None,
-    width: int = 0,
-    largest: float = np.inf,
-    lowest: float = -np.inf,
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Counters and bins, by task, of values (R, C) that became `rounded` (R, C).
+class Conversion(NamedTuple):
+    """A conversion as the trace counts it.
 
-    multiplier (R, ceil(C / width)): what `width` neighbours in a row (0: all of it) were
-    multiplied by before they were rounded to values from `lowest` to `largest`; None is 1.
+    Attributes:
+        values, rounded: (R, C) float32 or float64, before and after, in units of the scaled values.
+        factors, tiles, divides: what values were multiplied with or divided by, as in
+            `kernels.operand.scale_and_round`; None: nothing.
+        largest, lowest: the range of the format.
     """
-    rows, columns = values.shape
-    m = np.ones((rows, 1), values.dtype) if multiplier is None else multiplier.reshape(rows, -1)
+
+    values: NDArray[Any]
+    rounded: NDArray[Any]
+    factors: NDArray[Any] | None = None
+    tiles: tuple[int, int, int] | None = None
+    divides: bool = False
+    largest: float = np.inf
+    lowest: float = -np.inf
+
+    @classmethod
+    def unscaled(
+        cls, values: NDArray[Any], rounded: NDArray[Any], fmt: ArithmeticFormat | None = None
+    ) -> "Conversion":
+        """Of arrays of any shape; None as format if its range is not known."""
+        columns = max(values.shape[-1], 1) if values.ndim else 1
+        x, q = (v.reshape(-1, columns) for v in (values, rounded))
+        if fmt is None:
+            return cls(x, q)
+        return cls(x, q, largest=fmt.grid.largest, lowest=fmt.grid.lowest)
+
+
+def count_rounding(done: Conversion) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Counters and bins of a conversion, by task."""
+    rows, columns = done.values.shape
     each = max(1, kernels.TASK // max(columns, 1))
     tasks = max(1, -(-rows // each))
     counts = np.zeros((tasks, kernels.COUNTERS))
     counts[:, kernels.SMALLEST] = np.inf
     bins = np.zeros((tasks, kernels.BINS), np.int64)
-    if values.size:
-        x, q = (np.require(v, None, ["C", "W"]) for v in (values, rounded))
+    if done.values.size:
+        x, q = (np.require(v, None, ["C", "W"]) for v in (done.values, done.rounded))
+        factors = np.ones((1, 1), x.dtype) if done.factors is None else done.factors
         kernels.count_rounding(
-            x, q, np.require(m, None, ["C", "W"]), width or max(columns, 1), each, float(largest),
-            float(lowest), counts, bins,
+            x, q, np.require(factors, None, ["C", "W"]), done.tiles or (rows, rows, columns),
+            done.divides, each, float(done.largest), float(done.lowest), counts, bins,
         )  # fmt: skip
     return counts, bins

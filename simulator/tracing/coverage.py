@@ -7,7 +7,8 @@ COVERAGE = {
     "bit_exact": "computed step by step, each rounded as the unit of the chip rounds it",
     "rounded_once": "a function, computed in float64 and rounded once to the unit's format",
     "moved": "data movement and creation: no arithmetic",
-    "native": "left to the machine that ran the simulation, in the dtype named",
+    "native": "left to the machine that ran the simulation; its dtype where that is not float32",
+    "matrix_unit": "by which instruction matrix products were computed, in which formats",
     "exempt": "matrix products of modules that the recipe exempts, in its format for those",
     "substituted": "what the chip does not have, and what stood in for it",
 }

@@ -12,9 +12,10 @@ additions swallow counts as well. Stochastic roundings draw the same bits with a
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from math import fsum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,32 +32,48 @@ SWAMPED = (1, 2, 8, 16)
 Stack = NDArray[Any]
 
 
+class Taken(Protocol):
+    """An operand (B, R, K) as a unit takes it, a row meeting in one dot product."""
+
+    @property
+    def elements(self) -> Stack:
+        """(B, R, K)."""
+
+    @property
+    def factor(self) -> Stack | None:
+        """(B, R, 1) or (1, 1, 1), for the product; None is 1."""
+
+    def rows(self, n: int, i: NDArray[np.int64]) -> "Taken":
+        """Rows i of matrix n."""
+
+    def dequantised(self) -> Stack:
+        """(B, R, K), without the factor."""
+
+
 class Multiplied(NamedTuple):
     """One matrix product of a stack.
 
     Attributes:
         unit: what multiplied.
-        a, b: (B, M, K) and (B, K, N) before rounding.
-        x, y: what the unit took for them.
-        x_factor, y_factor: what undoes their scaling, broadcastable to them; None is 1.
+        every: products that it was given at a time; 0 is all.
+        a, b: (B, M, K) and (B, N, K) before rounding.
+        x, y: what the unit took for them; K may be filled up.
         bias: broadcastable to the result; None is 0.
         start: C of the unit (B, M, N), in units of x y; None is 0.
         result: (B, M, N).
-        seed, stream: of the unit's random bits.
+        sums: the unit's sums of rows of x with rows of y, on some C, without their factors.
     """
 
     unit: DotUnit
+    every: int
     a: Stack
     b: Stack
-    x: Stack
-    y: Stack
-    x_factor: Stack | None
-    y_factor: Stack | None
+    x: Taken
+    y: Taken
     bias: Stack | None
     start: Stack | None
     result: Stack
-    seed: int
-    stream: int
+    sums: Callable[[Any, Any, Any], Stack]
 
 
 def examine(product: Multiplied, counts: Counts) -> None:
@@ -77,8 +94,8 @@ def _count_nonfinite(product: Multiplied, counts: Counts) -> None:
     finite = np.isfinite(product.result)
     if finite.all():
         return
-    went = np.isfinite(product.a).all(axis=2)[:, :, None]
-    went = went & np.isfinite(product.b).all(axis=1)[:, None, :]
+    rows, columns = (np.asarray(np.isfinite(v).all(axis=2)) for v in (product.a, product.b))
+    went: Any = rows[:, :, None] & columns[:, None, :]
     if product.bias is not None:
         went = went & np.isfinite(product.bias)
     counts.add(
@@ -93,16 +110,15 @@ def _compare(product: Multiplied, counts: Counts) -> None:
     n, i, j = (_spread(size, most) for size, most in
                zip(product.result.shape, (BATCHES, ROWS, COLUMNS), strict=True))  # fmt: skip
     at = np.ix_(n, i, j)
-    bias = 0.0
+    bias: Any = 0.0
     if product.bias is not None:
         bias = np.broadcast_to(product.bias, product.result.shape)[at].astype(np.float64)
-    left, right = (n[:, None], i), (n[:, None], slice(None), j)
     with np.errstate(invalid="ignore", over="ignore"):
-        a, b = _picked(product.a, None, left), _picked(product.b, None, right)
-        x = _picked(product.x, product.x_factor, left)
-        y = _picked(product.y, product.y_factor, right)
+        a, b = product.a[n[:, None], i], product.b[n[:, None], j]
+        x, y = (np.concatenate([_restored(v.rows(int(m), k)) for m in n])
+                for v, k in ((product.x, i), (product.y, j)))  # fmt: skip
         result = product.result[at].astype(np.float64)
-        exact, rounded = exact_products(a, b) + bias, exact_products(x, y) + bias
+        exact, rounded = _exact(a, b) + bias, _exact(x, y) + bias
         whole, alone = result - exact, result - rounded
         kept = np.isfinite(whole) & np.isfinite(alone)
     counts.add(
@@ -115,18 +131,16 @@ def _compare(product: Multiplied, counts: Counts) -> None:
         counts.add_range(sizes.min(), sizes.max())
 
 
-def _picked(x: Stack, factor: Stack | None, at: tuple[Any, ...]) -> Stack:
-    """Rows of A (n, i), or columns of B (n, all, j), without their scaling, in float64."""
-    part = _taken(x, at).astype(np.float64)
-    if factor is not None:
-        part = part * _taken(np.broadcast_to(factor, x.shape), at)
-    return np.ascontiguousarray(part)
+def _restored(x: Taken) -> Stack:
+    """Without any scaling, in float64."""
+    values = x.dequantised().astype(np.float64)
+    return values if x.factor is None else values * x.factor
 
 
-def _taken(x: Stack, at: tuple[Any, ...]) -> Stack:
-    if len(at) == 2:
-        return x[at[0], at[1]]
-    return np.swapaxes(x.swapaxes(1, 2)[at[0], at[2]], 1, 2)
+def _exact(a: Stack, b: Stack) -> Stack:
+    left, right = (np.ascontiguousarray(v, np.float64) for v in (a, b.swapaxes(1, 2)))
+    products: Stack = exact_products(left, right)
+    return products
 
 
 def _energy(x: Stack) -> float:
@@ -137,36 +151,41 @@ def _count_swamped(product: Multiplied, counts: Counts) -> None:
     """Additions of the sample, with and without each product."""
     batch, height, width = product.result.shape
     (n,), i, j = (_spread(s, m) for s, m in zip((batch, height, width), SWAMPED[:3], strict=True))
-    depth = product.x.shape[2]
+    depth = product.x.elements.shape[2]
     k = _spread(depth, SWAMPED[3])
-    turn = turns(product.unit, depth)
+    turn = turns(product.unit, depth, product.every)
     within = turn[None, :] <= turn[k][:, None]  # (k, K): the products up to the end of each turn
-    rows, columns = product.x[n][i], np.ascontiguousarray(product.y[n][:, j])
-    whole = np.where(within[None], rows[:, None, :], rows.dtype.type(0))  # (i, k, K)
+    rows, columns = product.x.rows(int(n), i), product.y.rows(int(n), j)
+    whole = np.where(within[None], rows.elements[0][:, None, :], np.float32(0))  # (i, k, K)
     without = whole.copy()
     without[:, np.arange(k.size), k] = 0
-    stacked = np.concatenate([whole, without]).reshape(-1, depth)
+    stacked = np.concatenate([whole, without]).reshape(1, -1, depth)
+    both = product.x.rows(int(n), np.tile(np.repeat(i, k.size), 2))
     start = None
     if product.start is not None:
         start = np.broadcast_to(product.start[n][np.ix_(i, j)][:, None], (i.size, k.size, j.size))
-        start = np.concatenate([start, start]).reshape(-1, j.size)
-    sums = product.unit.matmul(
-        stacked, columns, start, seed=product.seed, stream=product.stream, check=False
-    )
+        start = np.concatenate([start, start]).reshape(1, -1, j.size)
+    sums = product.sums(replace(both, elements=stacked), columns, start)  # type: ignore[type-var]
     with_it, without_it = sums.reshape(2, i.size, k.size, j.size)
     with np.errstate(invalid="ignore", over="ignore"):
-        terms = rows[:, k, None].astype(np.float64) * columns[k][None]
+        x, y = (v.dequantised()[0].astype(np.float64) for v in (rows, columns))
+        terms = x[:, k, None] * y.T[k][None]
     looked = (terms != 0) & np.isfinite(terms) & np.isfinite(without_it)
     same = looked & (with_it == without_it)
     counts.add(additions=int(looked.sum()), swamped=int(same.sum()))
 
 
 @lru_cache(maxsize=256)
-def turns(unit: DotUnit, depth: int) -> NDArray[np.int64]:
+def turns(unit: DotUnit, depth: int, every: int = 0) -> NDArray[np.int64]:
     """For each k, the number of the addition in which its product joins the sum.
 
-    Parts of a split are taken one after the other.
+    Parts of a split are taken one after the other; so are runs of `every` products that the unit
+    is given at a time, if not 0.
     """
+    if 0 < every < depth:
+        first = turns(unit, every)
+        return np.concatenate([first + every * p for p in range(depth // every)]
+                              + [turns(unit, depth % every) + depth])  # fmt: skip
     order = unit.order
     whole = getattr(order, "block", None) or depth
     size = 1 if isinstance(order, Chain) else order.group if isinstance(order, Tree) else whole

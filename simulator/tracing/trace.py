@@ -1,16 +1,13 @@
 """What happened inside an emulated run: counters by step, module, operation and role."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...formats.errors import InputError
-from ...formats.format import ArithmeticFormat
 from ..phase import Phase
 from ..roles import Product
-from .counts import Counts, Key, count_rounding
+from .counts import Conversion, Counts, Key, count_rounding
 from .coverage import Coverage
 from .footprint import Footprint
 from .products import Multiplied, examine
@@ -82,34 +79,25 @@ class Trace:
         self.position += 1
         return self.position - 1
 
+    @contextmanager
+    def replaying(self, position: int) -> Iterator[None]:
+        """Inside, streams are numbered from `position` on, as they were once before."""
+        before, self.position = self.position, position
+        try:
+            yield
+        finally:
+            self.position = before
+
     def counts(self, key: Key) -> Counts:
         """The counters of a key in this step, to add to."""
         return self._counts.setdefault((self.phase.step, key), Counts())
 
-    def count_rounding(
-        self,
-        key: Key,
-        values: NDArray[Any],
-        rounded: NDArray[Any],
-        multiplier: NDArray[np.float32] | None = None,
-        width: int = 0,
-        fmt: ArithmeticFormat | None = None,
-    ) -> None:
-        """Count what became of values (..., C), times a multiplier, in a format.
-
-        Args:
-            rounded: (..., C), in units of the scaled values.
-            multiplier: one for each `width` neighbours of a row, see `counts.count_rounding`.
-            fmt: None: nothing was rounded.
-        """
-        if not self.sampling:
-            return
-        columns = values.shape[-1] if values.ndim else 1
-        rows = (v.reshape(-1, columns) if columns else v.reshape(1, 0) for v in (values, rounded))
-        limits = (fmt.grid.largest, fmt.grid.lowest) if fmt is not None else (np.inf, -np.inf)
-        counts = self.counts(key)
-        counts.add(values=values.size)
-        counts.add_rounding(*count_rounding(*rows, multiplier, width, *limits))
+    def count_rounding(self, key: Key, done: Conversion) -> None:
+        """Count a conversion, if this step is counted."""
+        if self.sampling:
+            counts = self.counts(key)
+            counts.add(values=done.values.size)
+            counts.add_rounding(*count_rounding(done))
 
     def count_product(self, key: Key, product: Multiplied) -> None:
         """Count one matrix product, examined in a sample of its results."""

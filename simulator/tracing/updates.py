@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..phase import Phase
-from .counts import Key
+from .counts import Conversion, Key
 from .trace import Trace
 
 
@@ -49,8 +49,8 @@ class Updates:
         values: Any = x.detach()
         if values.dtype != torch.float64:
             values = values.float()
-        flat = np.ascontiguousarray(values.cpu().numpy()).reshape(-1)
-        self.trace.count_rounding(_key(name, operand, x), flat, flat)
+        array = np.ascontiguousarray(values.cpu().numpy())
+        self.trace.count_rounding(_key(name, operand, x), Conversion.unscaled(array, array))
 
 
 def _key(name: str, operand: str, x: torch.Tensor) -> Key:

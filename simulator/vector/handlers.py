@@ -29,7 +29,7 @@ class VectorHandlers:
     def __init__(self, work: VectorWork, trace: Trace, mode: AbstractContextManager[Any]) -> None:
         self.work, self.trace, self.mode = work, trace, mode
         self.host = work.unit.functions == "host"
-        self._noted: set[tuple[Op, torch.dtype | None, str]] = set()
+        self._names: dict[tuple[Op, torch.dtype | None], str] = {}
 
     def exact(self, func: Op, args: Any, kwargs: Any) -> Any:
         """One IEEE operation or none: PyTorch's where the unit's arithmetic is the host's."""
@@ -194,10 +194,14 @@ class VectorHandlers:
 
     def _note(self, kind: str, func: Op, dtype: torch.dtype | None) -> None:
         """Coverage: the operation's name, with the dtype where that is not the unit's."""
-        key = (func, dtype, kind)
-        if key in self._noted:
-            return
-        self._noted.add(key)
-        own = dtype in (None, self.work.dtype) or not dtype.is_floating_point  # type: ignore[union-attr]
+        key = (func, dtype)
+        name = self._names.get(key)
+        if name is None:
+            name = self._names[key] = self._name(func, dtype)
+        self.trace.cover(kind, name)
+
+    def _name(self, func: Op, dtype: torch.dtype | None) -> str:
         name = base_name(func)
-        self.trace.cover(kind, name if own else f"{name} ({str(dtype).removeprefix('torch.')})")
+        if dtype is None or dtype is self.work.dtype or not dtype.is_floating_point:
+            return name
+        return f"{name} ({str(dtype).removeprefix('torch.')})"
