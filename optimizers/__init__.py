@@ -5,15 +5,23 @@ from .exponentiated_gradient import EGPlusMinus
 from .lmd import LMD
 from .lns_madam import LNSMadam
 from .madam import Madam
-from .shampoo import Shampoo4bit
+from .muon import Muon
+from .quantized_adamw import AdamW4bit, AdamW8bit
+from .shampoo import Shampoo, Shampoo4bit
 from .signed_eg import EGAdamW
+from .soap import SOAP
 
 __all__ = [
     "LMD",
+    "SOAP",
+    "AdamW4bit",
+    "AdamW8bit",
     "EGAdamW",
     "EGPlusMinus",
     "LNSMadam",
     "Madam",
+    "Muon",
     "NonFiniteGradientError",
+    "Shampoo",
     "Shampoo4bit",
 ]

@@ -100,6 +100,7 @@ def _render(content: dict[str, Any], gallery: Gallery) -> str:
     environment.filters |= {
         "count": wording.count,
         "decibels": wording.decibels,
+        "exponent_range": wording.exponent_range,
         "in_bytes": wording.size_in_bytes,
         "share": wording.share,
         "slug": slug,

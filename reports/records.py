@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..formats.errors import InputError
 
@@ -66,6 +66,7 @@ class RunRecord(Record):
 class ResultRecord(Record):
     """result.json: how a run ended; `final` holds null where a number was not finite.
 
+    coverage: calls of each operation by how it was carried out; null where they were not counted.
     files: the SHA-256 of each segment by its path in the run folder.
     """
 
@@ -75,8 +76,15 @@ class ResultRecord(Record):
     reason: str = ""
     final: dict[str, float | None] = {}
     optimizer_state_bytes: int | None = None
-    coverage: dict[str, tuple[str, ...]] = {}
+    coverage: dict[str, dict[str, int | None]] = {}
     files: dict[str, str] = {}
+
+    @field_validator("coverage", mode="before")
+    @classmethod
+    def _counted(cls, table: object) -> object:
+        if not isinstance(table, dict):
+            return table
+        return {k: dict.fromkeys(v) if isinstance(v, list) else v for k, v in table.items()}
 
 
 R = TypeVar("R", bound=Record)

@@ -11,6 +11,12 @@ import pyarrow.parquet as pq
 from ..formats.errors import InputError
 
 COUNTERS = ("values", "underflow", "saturated", "overflow", "nan", "stalled")
+#: Of a trace, what folders of earlier versions do not hold: read as null.
+LATER = pa.schema(
+    {name: pa.int64() for name in ("additions", "swamped", "compared")}
+    | {name: pa.float64() for name in ("sum_signal", "sum_noise", "smallest", "largest")}
+    | {name: pa.list_(pa.int64()) for name in ("exponents", "exponent_counts")}
+)
 
 # Only what the report reads: a segment may hold more.
 SCHEMAS = {
@@ -19,9 +25,11 @@ SCHEMAS = {
         {"step": pa.int64(), "test_loss": pa.float64(), "test_accuracy": pa.float64()}
     ),
     "trace": pa.schema(
-        {"step": pa.int64(), "operand": pa.string(), "format": pa.string()}
+        {name: pa.string() for name in ("op", "gemm", "operand", "format")}
+        | {"step": pa.int64()}
         | {name: pa.int64() for name in COUNTERS}
         | {"signal": pa.float64(), "noise": pa.float64()}
+        | {field.name: field.type for field in LATER}
     ),
 }
 
@@ -45,10 +53,14 @@ def read_segment(path: Path, schema: pa.Schema, digest: str | None = None) -> pa
     try:
         data = path.read_bytes()
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
-            absent = [name for name in schema.names if name not in file.schema_arrow.names]
+            missing = [name for name in schema.names if name not in file.schema_arrow.names]
+            absent = [name for name in missing if name not in LATER.names]
             if absent:
                 raise InputError(f"{path}: lacks the column {', '.join(absent)}")
-            table = file.read(columns=schema.names).select(schema.names).cast(schema)
+            table = file.read(columns=[name for name in schema.names if name not in missing])
+            for name in missing:
+                table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
+            table = table.select(schema.names).cast(schema)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, pa.ArrowException, UnicodeDecodeError, OverflowError) as error:

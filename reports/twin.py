@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..simulator.tracing import COVERAGE
 from .drawing import Figure
 from .rules import REFERENCE, STABLE, describe_rules
 from .study import Study
@@ -33,7 +34,8 @@ def describe_study(
         "trace": [asdict(row) for row in trace],
         "memory": _describe_memory(study),
         "assumed": {column: _list_assumed(study, column) for column in study.columns},
-        "coverage": {column: _list_coverage(study, column) for column in study.columns},
+        "coverage_kinds": COVERAGE,
+        "coverage": {column: _count_coverage(study, column) for column in study.columns},
         "runs": _describe_runs(study),
         "left_out": [asdict(omission) for omission in study.left_out],
         "figures": [
@@ -94,13 +96,20 @@ def _list_assumed(study: Study, column: str) -> list[str]:
     return list(dict.fromkeys(sentence for run in runs for sentence in run.assumed))
 
 
-def _list_coverage(study: Study, column: str) -> dict[str, list[str]]:
-    """The operations of a column's runs by how they were emulated."""
-    found: dict[str, set[str]] = {}
+def _count_coverage(study: Study, column: str) -> dict[str, dict[str, int | None]]:
+    """Calls of each operation in a column's runs, by how they were carried out.
+
+    Null where a run did not count them.
+    """
+    found: dict[str, dict[str, int | None]] = {how: {} for how in COVERAGE}
     for run in study.select(column=column):
         for how, operations in (run.result.coverage if run.result else {}).items():
-            found.setdefault(how, set()).update(operations)
-    return {how: sorted(operations) for how, operations in found.items()}
+            calls = found.setdefault(how, {})
+            for operation, number in operations.items():
+                before = calls.get(operation, 0)
+                both = None if before is None or number is None else before + number
+                calls[operation] = both
+    return {how: dict(sorted(calls.items())) for how, calls in found.items()}
 
 
 def _describe_runs(study: Study) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Numbers as a reader wants them: percent, percentage points, bytes, decibels."""
 
+from collections.abc import Sequence
 from math import isfinite
 
 MINUS, NARROW = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
@@ -46,6 +47,13 @@ def share(value: float | None) -> str:
 def decibels(value: float | None) -> str:
     """A signal-to-noise ratio; None is a signal without any noise."""
     return "exact" if value is None else _signless(f"{value:.1f}")
+
+
+def exponent_range(exponents: Sequence[tuple[int, int]]) -> str:
+    """The least and the greatest of binary exponents with their counts: `2^−14 to 2^3`."""
+    if not exponents:
+        return "–"
+    return _signless(f"2^{exponents[0][0]} to 2^{exponents[-1][0]}")
 
 
 def count(value: int) -> str:

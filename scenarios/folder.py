@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..simulator.tracing import COLUMNS
 from .storage import (
     TEMPORARY,
     DamagedFile,
@@ -32,18 +33,19 @@ from .storage import (
 SCHEMA = 1
 _STEP = pa.field("step", pa.int64())
 _REAL = pa.float64()
+_TYPES = {
+    "text": pa.string(),
+    "count": pa.int64(),
+    "energy": _REAL,
+    "magnitude": _REAL,
+    "list": pa.list_(pa.int64()),
+}
 TABLES: dict[str, pa.Schema] = {
     "metrics": pa.schema([_STEP, ("loss", _REAL), ("lr", _REAL), ("grad_norm", _REAL)]),
     "evaluations": pa.schema(
         [_STEP, ("test_loss", _REAL), ("test_accuracy", _REAL), ("train_loss", _REAL)]
     ),
-    "trace": pa.schema(
-        [_STEP]
-        + [(name, pa.string()) for name in ("module", "op", "gemm", "operand", "format")]
-        + [(name, pa.int64()) for name in ("values", "underflow", "saturated", "overflow", "nan")]
-        + [("signal", _REAL), ("noise", _REAL)]
-        + [(name, pa.int64()) for name in ("macs", "stalled", "calls")]
-    ),
+    "trace": pa.schema([(column.name, _TYPES[column.kind]) for column in COLUMNS]),
 }
 
 

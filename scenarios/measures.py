@@ -21,26 +21,38 @@ def gradient_norm(model: nn.Module) -> float:
     return sqrt(fsum(sums)) if np.all(np.isfinite(sums)) else sum(sums)
 
 
-def quality(scores: Tensor, labels: Tensor) -> tuple[float, float]:
-    """(mean cross-entropy in nats, share of rows whose largest score is the label's).
+def quality(scores: Tensor, targets: Tensor) -> tuple[float, float]:
+    """(loss, accuracy): see `mean_loss` and `mean_square`.
 
-    scores (n, classes), labels (n,). A row with a score that is not finite counts as wrong.
+    scores (..., classes) and integer targets (...): accuracy is the share of rows whose largest
+    score is the target's; a row with a score that is not finite counts as wrong. Targets of
+    floating point are a regression's, whose accuracy is NaN.
     """
+    if targets.is_floating_point():
+        return mean_square(scores, targets), nan
     values = scores.numpy(force=True)
-    right = np.argmax(values, axis=1) == labels.numpy(force=True)
-    finite = np.isfinite(values).all(axis=1)
-    return mean_loss(scores, labels), float(np.mean(right & finite))
+    right = np.argmax(values, axis=-1) == targets.numpy(force=True)
+    finite = np.isfinite(values).all(axis=-1)
+    return mean_loss(scores, targets), float(np.mean(right & finite))
 
 
-def mean_loss(scores: Tensor, labels: Tensor) -> float:
-    """Mean over the rows of log Σ exp(s) − s[label], in nats; NaN where a score is not finite."""
+def mean_loss(scores: Tensor, targets: Tensor) -> float:
+    """Mean over the rows of log Σ exp(s) − s[target], in nats; NaN where a score is not finite."""
     values: NDArray[np.float64] = scores.numpy(force=True).astype(np.float64)
     if not np.isfinite(values).all():
         return nan
-    top = values.max(axis=1, keepdims=True)
-    total = np.log(np.exp(values - top).sum(axis=1)) + top[:, 0]
-    own = values[np.arange(len(values)), labels.numpy(force=True)]
+    top = values.max(axis=-1, keepdims=True)
+    total = np.log(np.exp(values - top).sum(axis=-1)) + top[..., 0]
+    own = np.take_along_axis(values, targets.numpy(force=True)[..., None], axis=-1)[..., 0]
     return float(np.mean(total - own))
+
+
+def mean_square(scores: Tensor, targets: Tensor) -> float:
+    """Mean of (score − target)²; NaN where a score is not finite."""
+    values: NDArray[np.float64] = scores.numpy(force=True).astype(np.float64)
+    if not np.isfinite(values).all():
+        return nan
+    return float(np.mean(np.square(values - targets.numpy(force=True))))
 
 
 def state_bytes(optimizer: Optimizer) -> int:

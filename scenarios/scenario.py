@@ -4,25 +4,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
+from torch.nn import Module
 
 from ..formats.errors import InputError, choice, hint
 from ..simulator import Chip, Recipe, emulate, load_chip, load_recipe
 from ..simulator.tables import Row, checked, read_toml
-from .digits import load_digits
+from .data import AnyDataSpec, DataSpec, load_data
+from .data.digits import DigitsSpec
 from .hyperparameters import Count, NonNegative, Optimizer, check_optimizer
-from .models import ModelSpec
+from .models import AnyModelSpec, ModelSpec
 
 LIBRARY = Path(__file__).parent / "library"
 
 Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
-
-
-class DataSpec(Row):
-    """The `[data]` table: the handwritten digits and how they are split."""
-
-    kind: Literal["digits"] = "digits"
-    test_fraction: Annotated[float, Field(ge=0.05, le=0.95)] = 0.2
-    split_seed: Annotated[int, Field(strict=True, ge=0)] = 0
 
 
 class DivergenceRule(Row):
@@ -36,7 +30,10 @@ class DivergenceRule(Row):
 
 
 class TrainSpec(Row):
-    """The `[train]` table; every count is in optimizer steps, `batch` and `probe` in examples."""
+    """The `[train]` table; every count is in optimizer steps, `batch` and `probe` in examples.
+
+    The trace counts every `trace_every`-th step, the first one included.
+    """
 
     steps: Count
     batch: Count = 64
@@ -65,7 +62,7 @@ class Column(Row):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        with emulate(*self.load()):
+        with emulate(*self.load(), model=Module()):
             return self  # entering refuses a recipe that needs what the chip lacks
 
     def load(self) -> tuple[Chip, Recipe]:
@@ -83,14 +80,20 @@ class Scenario(Row):
     name: Name
     summary: str
     seeds: tuple[Annotated[int, Field(strict=True, ge=0)], ...]
-    metric: Literal["test_accuracy", "test_loss"] = "test_accuracy"
-    tolerance: NonNegative
     model: ModelSpec
-    data: DataSpec = DataSpec()
+    data: DataSpec = DigitsSpec()
+    metric: Literal["test_accuracy", "test_loss"] = Field("test_accuracy", validate_default=True)
+    tolerance: NonNegative
     train: TrainSpec
     optimizers: tuple[Optimizer, ...]
     columns: tuple[Column, ...]
     reference: str
+
+    @field_validator("model", "data", mode="before")
+    @classmethod
+    def _has_a_kind(cls, table: object, info: ValidationInfo) -> object:
+        usual = "vit" if info.field_name == "model" else "digits"
+        return {"kind": usual} | table if isinstance(table, dict) else table
 
     @field_validator("optimizers", mode="before")
     @classmethod
@@ -116,6 +119,15 @@ class Scenario(Row):
         if "data" in info.data and "model" in info.data:
             check_fit(info.data["model"], info.data["data"], train)
         return train
+
+    @field_validator("metric")
+    @classmethod
+    def _is_measured(cls, metric: str, info: ValidationInfo) -> str:
+        data = info.data.get("data")
+        if data is not None and metric == "test_accuracy":
+            if load_data(data).objective == "regression":
+                raise InputError('a regression has no test_accuracy: set metric = "test_loss"')
+        return metric
 
     @field_validator("reference")
     @classmethod
@@ -156,25 +168,17 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     return checked(Scenario, read_toml(path), path.name)
 
 
-def check_fit(model: ModelSpec, data: DataSpec, train: TrainSpec) -> None:
-    """The model must take the data's images, and the data have enough of them.
+def check_fit(model: AnyModelSpec, data: AnyDataSpec, train: TrainSpec) -> None:
+    """The model must take the data's inputs, and the data have enough of them.
 
     Raises:
         InputError: a size of the model, the batch or the probe does not fit.
     """
-    digits = load_digits(data.test_fraction, data.split_seed)
-    images, channels, size, _ = digits.train_images.shape
-    for name, given, wanted in (
-        ("image_size", model.image_size, size),
-        ("channels", model.channels, channels),
-    ):
-        if given != wanted:
-            raise InputError(f"the model's {name} = {given} does not fit the digits: set {wanted}")
-    classes = int(digits.train_labels.max()) + 1
-    if model.classes < classes:
-        raise InputError(
-            f"the model's classes = {model.classes} are fewer than the {classes} digits"
-        )
+    examples = load_data(data)
+    refusal = model.refusal(examples)
+    if refusal:
+        raise InputError(refusal)
+    count = len(examples.train_inputs)
     for name, given in (("batch", train.batch), ("probe", train.probe)):
-        if given > images:
-            raise InputError(f"{name} = {given} is more than the {images} training images")
+        if given > count:
+            raise InputError(f"{name} = {given} is more than the {count} training examples")

@@ -2,11 +2,12 @@
 
 import random
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import torch
 
-from .digits import load_digits
+from .data import load_data
 from .divergence import DivergenceWatch
 from .models import build_model
 from .study import Run
@@ -24,14 +25,15 @@ class Session:
     step: int = 0
     emulation: dict[str, Any] | None = None
     reason: str = ""
-    coverage: dict[str, list[str]] = field(default_factory=dict)
+    skipped: int = 0
+    coverage: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         run = self.run
         random.seed(run.seed)
         torch.manual_seed(run.seed)
         self.chip, self.recipe = run.column.load()
-        self.data = load_digits(run.data.test_fraction, run.data.split_seed)
+        self.data = load_data(run.data)
         self.model = build_model(run.model, run.seed)
         self.optimizer = run.optimizer.build(self.model, run.seed)
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
@@ -42,12 +44,19 @@ class Session:
         """Whether the last step is done, or the run has diverged."""
         return bool(self.reason) or self.step >= self.run.train.steps
 
+    def skips(self, gradient_norm: float) -> bool:
+        """Whether the emulation skips a step with this gradient, and the run goes on."""
+        scaling = self.recipe.rows.loss_scaling
+        self.skipped = 0 if isfinite(gradient_norm) else self.skipped + 1
+        return self.skipped > 0 and scaling is not None and self.skipped <= scaling.patience
+
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, as tensors and plain scalars."""
         return {
             "step": self.step,
             "emulation": self.emulation,
             "reason": self.reason,
+            "skipped": self.skipped,
             "coverage": self.coverage,
             "watch": [self.watch.first, self.watch.above],
             "model": self.model.state_dict(),
@@ -60,6 +69,7 @@ class Session:
         """Continue from `state`, which `load_checkpoint` returned."""
         self.step, self.emulation = state["step"], state["emulation"]
         self.reason, self.coverage = state["reason"], state["coverage"]
+        self.skipped = state["skipped"]
         self.watch.first, self.watch.above = state["watch"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from ..simulator import Chip, Recipe, list_assumptions
+from .data import AnyDataSpec, data_inputs
 from .environment import processor, revision, versions
 from .folder import SCHEMA, RunFolder, slug
 from .hyperparameters import Optimizer
-from .models import ModelSpec
-from .scenario import Column, DataSpec, Scenario, TrainSpec, load_scenario, scenario_path
+from .models import AnyModelSpec
+from .scenario import Column, Scenario, TrainSpec, load_scenario, scenario_path
 from .storage import DamagedFile, digest, make_folder, read_json, write_json
 
 
@@ -21,8 +22,8 @@ class Run:
     column: Column
     optimizer: Optimizer
     seed: int
-    model: ModelSpec
-    data: DataSpec
+    model: AnyModelSpec
+    data: AnyDataSpec
     train: TrainSpec
 
     @property
@@ -40,7 +41,7 @@ class Run:
             "chip": chip.table,
             "recipe": recipe.table,
             "model": self.model.model_dump(mode="json"),
-            "data": self.data.model_dump(mode="json"),
+            "data": data_inputs(self.data),
             "train": self.train.model_dump(mode="json"),
             "assumed": list_assumptions(chip, recipe),
             "versions": versions(),

@@ -1,14 +1,15 @@
 """The training loop of one run, on an emulated chip, in stretches that end at checkpoints."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from math import isfinite, nan
 from typing import Any
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
 from ..simulator import emulate
-from .digits import batch_indices
+from .data import Examples, batch_indices
 from .evaluation import evaluate
 from .measures import gradient_norm
 from .schedule import cosine
@@ -17,6 +18,7 @@ from .study import Run
 
 Report = Callable[[int, float], None]
 Rows = dict[str, list[dict[str, Any]]]
+Calls = dict[str, dict[str, int]]
 
 
 def train_stretches(session: Session, report: Report) -> Iterator[Rows]:
@@ -37,10 +39,10 @@ def train_stretches(session: Session, report: Report) -> Iterator[Rows]:
 
 def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None:
     """Take optimizer steps on the chip until `stop` steps are done or the run has diverged."""
-    run, images = session.run, len(session.data.train_labels)
+    run, count = session.run, len(session.data.train_targets)
     # Drawn before the emulation starts, which must not depend on what this process has cached.
     batches = [
-        batch_indices(run.seed, step, run.train.batch, images) for step in range(session.step, stop)
+        batch_indices(run.seed, step, run.train.batch, count) for step in range(session.step, stop)
     ]
     emulation = emulate(
         session.chip,
@@ -48,48 +50,54 @@ def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None
         model=session.model,
         seed=run.seed,
         state=session.emulation,
+        sample_every=run.train.trace_every,
     )
     with emulation as trace:
         for batch in batches:
             row = take_step(session, batch)
             rows["metrics"].append(row)
-            if _due(session, run.train.trace_every) or session.step == stop or session.reason:
-                rows["trace"] += [{"step": session.step, **counters} for counters in trace.take()]
             report(session.step, row["loss"])
             if session.reason:
                 break
+        # A trace numbers steps by those that had ended before, a study by those done.
+        rows["trace"] += [{**counts, "step": counts["step"] + 1} for counts in trace.take()]
         session.emulation = trace.state_dict()
-        found, known = trace.coverage(), session.coverage
-        session.coverage = {
-            kind: sorted({*known.get(kind, ()), *found.get(kind, ())})
-            for kind in sorted(known.keys() | found.keys())
-        }
+        session.coverage = _added(session.coverage, trace.coverage())
 
 
 def take_step(session: Session, batch: Tensor) -> dict[str, Any]:
     """One batch forward and backward and one optimizer step; the row of the metrics table.
 
-    `batch` holds the indices of its training images. A step whose loss or gradient is not finite
-    ends the run: it is recorded, and changes no weight.
+    `batch` holds the indices of its training examples. A step whose loss or gradient is not finite
+    ends the run: it is recorded, and changes no weight. Under loss scaling such a gradient only
+    skips the step, until the scale can fall no further.
     """
     run, optimizer = session.run, session.optimizer
     factor = learning_rate_factor(run, session.step)
     for group, base in zip(optimizer.param_groups, session.base_rates, strict=True):
         group["lr"] = base * factor
-    images, labels = session.data.train_images, session.data.train_labels
+    data = session.data
     optimizer.zero_grad(set_to_none=True)
-    loss = cross_entropy(session.model(images[batch]), labels[batch])
+    loss = loss_of(data, session.model(data.train_inputs[batch]), data.train_targets[batch])
     value, norm = loss.item(), nan
     session.step += 1
     session.reason = session.watch.loss_verdict(value)
     if isfinite(value):
         loss.backward()  # type: ignore[no-untyped-call]
         norm = gradient_norm(session.model)
-        session.reason = session.reason or session.watch.gradient_verdict(norm)
-        if isfinite(norm):
+        if not session.skips(norm):
+            session.reason = session.reason or session.watch.gradient_verdict(norm)
+        if isfinite(norm) or not session.reason:
             optimizer.step()
     rate = session.base_rates[0] * factor
     return {"step": session.step, "loss": value, "lr": rate, "grad_norm": norm}
+
+
+def loss_of(data: Examples, scores: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats over all rows of scores, or the mean squared error."""
+    if data.objective == "regression":
+        return mse_loss(scores, targets)
+    return cross_entropy(scores.flatten(0, -2), targets.flatten())
 
 
 def learning_rate_factor(run: Run, step: int) -> float:
@@ -98,6 +106,13 @@ def learning_rate_factor(run: Run, step: int) -> float:
     if train.schedule == "cosine":
         return cosine(step, train.steps, train.warmup)
     return min(1.0, (step + 1) / (train.warmup + 1))
+
+
+def _added(known: Calls, found: Calls) -> Calls:
+    """The calls of both stretches, by how an operation was carried out."""
+    kinds = sorted(known.keys() | found.keys())
+    both = {kind: Counter(known.get(kind, {})) + Counter(found.get(kind, {})) for kind in kinds}
+    return {kind: dict(sorted(calls.items())) for kind, calls in both.items()}
 
 
 def _no_rows() -> Rows:

@@ -7,7 +7,7 @@ from .matrix import list_assumptions
 from .operations import register_op
 from .order import Chain, Exact, Fused, Integer, Sequence, SplitK, Tree, TwoStage
 from .recipe import Recipe, list_recipes, load_recipe
-from .tracing import Trace
+from .tracing import NonFiniteError, Trace
 
 __all__ = [
     "Chain",
@@ -16,6 +16,7 @@ __all__ = [
     "Exact",
     "Fused",
     "Integer",
+    "NonFiniteError",
     "Recipe",
     "Sequence",
     "SplitK",

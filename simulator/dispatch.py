@@ -9,9 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from .chip import Chip
-from .matrix import MatrixWork
+from .matrix import Forms, MatrixWork
 from .operations import POINTWISE, UndeclaredOperation, base_name, declared, undeclared
-from .phase import Phase, recomputing
+from .phase import Phase
 from .roles import Roles
 from .tracing import Trace
 from .vector import count, in_float64, reduce_sum
@@ -29,10 +29,11 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.chip, self.matrix, self.roles = chip, matrix, roles
         self.phase, self.trace = phase, trace
+        self.forms = Forms(matrix, roles, trace, self._inside)
         self.host = chip.vector_unit.functions == "host"
         self._plans: dict[Op, Handler] = {}
         self._handlers: dict[str, Handler] = {
-            "matrix": self._matrix,
+            "matrix": self.forms,
             "exact": self._exact,
             "function": self._function,
             "reduction": self._reduction,
@@ -45,20 +46,17 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if self.phase.paused:
             return func(*args, **kwargs)
-        if self.phase.model is None:
-            self._note_parameters(args)
         handler = self._plans.get(func)
         if handler is None:
             handler = self._plans[func] = self._plan(func)
-        result = handler(func, args, kwargs)
-        if recomputing():
-            self.roles.note_recomputed(result)
+        watch = self.trace.watch
+        if watch is None:
+            result = handler(func, args, kwargs)
+        else:
+            result = watch.run(handler, func, args, kwargs)
+        if handler is not self.forms:
+            self.roles.note_result(func, args, result)
         return result
-
-    def _note_parameters(self, args: Any) -> None:
-        for x in args:
-            if isinstance(x, torch.nn.Parameter):
-                self.roles.note_parameter(x)
 
     def _plan(self, func: Op) -> Handler:
         """The handler of an operation, found once."""
@@ -74,6 +72,7 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._native,
             self._exact,
             self._moved,
+            self.forms,
         )
         return self._in_place(handler) if in_place else handler
 
@@ -185,34 +184,6 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 for i in range(len(args[0]))
             ]
         return None if func._schema.is_mutable else done
-
-    def _matrix(self, func: Op, args: Any, kwargs: Any) -> Any:
-        """mm, bmm, mv, dot and their forms with an addend: beta c + alpha (a b)."""
-        self.trace.cover("bit_exact", base_name(func))
-        name = base_name(func)
-        addend = args[0] if name in ("addmm", "baddbmm") else None
-        a, b = args[1:3] if addend is not None else args[:2]
-        alpha, beta = kwargs.get("alpha", 1), kwargs.get("beta", 1)
-        plain = addend is not None and alpha == 1 and beta == 1
-        left, right, shape = _stacks(name, a, b)
-        product = self.matrix.multiply(left, right, addend if plain else None).reshape(shape)
-        if addend is not None and not plain:
-            with self:
-                product = torch.mul(product, alpha) + torch.mul(addend, beta)
-        return product.to(a.dtype)
-
-
-def _stacks(
-    name: str, a: torch.Tensor, b: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-    """Operands as (B, M, K) and (B, K, N), and the shape of the result."""
-    if name == "mv":
-        return a[None], b[None, :, None], [a.shape[0]]
-    if name == "dot":
-        return a[None, None, :], b[None, :, None], []
-    if a.ndim == 2:
-        return a[None], b[None], [a.shape[0], b.shape[1]]
-    return a, b, [a.shape[0], a.shape[1], b.shape[2]]
 
 
 def _emulated(args: Any) -> bool:

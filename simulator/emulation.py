@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..formats.jit import start_threads
+from .backends import taken_apart
 from .chip import Chip
 from .dispatch import Dispatch
 from .matrix import MatrixWork
-from .memory import LossScaling, Memory
+from .memory.loss_scaling import LossScaling
+from .memory.memory import Memory
 from .phase import Phase
 from .recipe import Recipe
 from .roles import Roles
@@ -27,6 +28,8 @@ def emulate(
     seed: int = 0,
     *,
     state: Mapping[str, Any] | None = None,
+    sample_every: int = 1,
+    stop_at_nonfinite: bool = False,
 ) -> Iterator[Trace]:
     """Everything that PyTorch computes inside this context, computed as the chip would.
 
@@ -43,24 +46,30 @@ def emulate(
         seed: of every random bit of the chip.
         state: `trace.state_dict()` of an interrupted run, to go on with its random streams,
             scales and stored weights.
+        sample_every: the optimizer steps between two that the trace counts, the first included.
+        stop_at_nonfinite: whether the first operation that makes an infinity or NaN out of finite
+            numbers ends the run; see `tracing.watch` for what is looked at.
 
     Yields:
         The trace.
 
     Raises:
+        NonFiniteError: an operation made an infinity or NaN, and `stop_at_nonfinite`.
         InputError: at once, if the chip lacks a unit or a rounding that the recipe needs; at an
             operation that nobody declared, by its name.
     """
     start_threads()
-    phase, trace = Phase(model), Trace(seed)
+    phase = Phase(model)
+    trace = Trace(seed, phase, sample_every, stop_at_nonfinite)
     roles = Roles(phase)
     matrix = MatrixWork(chip, recipe, roles, trace)
-    memory, scaling = Memory(recipe, phase, trace), LossScaling(recipe, phase, trace)
+    memory, scaling = Memory(chip, recipe, phase, trace), LossScaling(recipe, phase, trace)
+    memory.connect(scaling, roles)
     updates = Updates(phase, trace)
     mode = Dispatch(chip, matrix, roles, phase, trace)
     if state is not None:
         trace.load_state_dict(state)
     parts = (scaling, updates, memory, roles)
     with phase.following(), following_steps(phase, parts), memory.keeping(), scaling.scaling():
-        with sdpa_kernel(SDPBackend.MATH), mode:
+        with taken_apart(), mode:
             yield trace

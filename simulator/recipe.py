@@ -1,81 +1,23 @@
 """A recipe: which format, scaling and rounding each operand role takes on a chip."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from ..formats import FloatFormat, Rounding, Stochastic
+from ..formats import Rounding, Stochastic
 from ..formats.errors import InputError, choice
-from ..formats.format import FLOAT32, ArithmeticFormat, fits
-from ..formats.rounding import get_overflow, get_rounding
 from .chip import Chip
+from .memory.rows import LossScalingRow, MemoryTable
+from .recipe_rows import GEMMS, OPERANDS, Gemm, Gemms, Operand, Outputs, merged, with_operands
 from .tables import Row, checked, read_toml
 from .units import arithmetic_format
 
 RECIPES = Path(__file__).parent / "recipes"
-OPERANDS = ("weight", "activation", "gradient", "attention", "optimizer", "exempt")
-
-
-class Operand(Row):
-    """How one operand of a matrix product is prepared.
-
-    With `scaling`, s = fl(largest / amax) over the tensor or over each row (a row holds all
-    elements that meet in one dot product), q = round(fl(x s)), and the product is multiplied by
-    fl(1 / s): all in float32, nearest-even, but for `round`, which is `rounding` into `format`.
-    amax = 0 takes s = 1.
-    """
-
-    format: str
-    scaling: Literal["none", "tensor", "row"] = "none"
-    rounding: str = "nearest_even"
-    overflow: str = "saturate"
-
-    @field_validator("format")
-    @classmethod
-    def _known_format(cls, name: str) -> str:
-        return arithmetic_format(name).name
-
-    @field_validator("rounding")
-    @classmethod
-    def _known_rounding(cls, name: str) -> str:
-        return str(get_rounding(name)) if name != "stochastic" else name
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Operand":
-        policy = get_overflow(self.overflow)
-        integer = not isinstance(self.fmt, FloatFormat)
-        if integer and (self.scaling == "none" or policy != "saturate"):
-            raise InputError(f'{self.format} needs a scaling and overflow = "saturate"')
-        if not fits(self.fmt, FLOAT32):
-            raise InputError(f"{self.format}: float32 cannot hold every value of this operand")
-        return self
-
-    @property
-    def fmt(self) -> ArithmeticFormat:
-        """The operand's format."""
-        return arithmetic_format(self.format)
-
-
-class Outputs(Row):
-    """Formats in which the results of matrix products are stored, nearest-even."""
-
-    fprop: str = "float32"
-    dgrad: str = "float32"
-    wgrad: str = "float32"
-    attention: str = "float32"
-    optimizer: str = "float32"
-
-    @field_validator("*")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        fmt = arithmetic_format(name)
-        if not isinstance(fmt, FloatFormat) or not fits(fmt, FLOAT32) or not fmt.infinity:
-            raise InputError(f"{name} is not a float format with infinity that float32 holds")
-        return fmt.name
+#: What stands in for an fp8 format on chips that have it with one zero alone (FNUZ).
+VARIANTS = {"float8_e4m3fn": "float8_e4m3fnuz", "float8_e5m2": "float8_e5m2fnuz"}
 
 
 class RecipeTable(Row):
@@ -86,8 +28,15 @@ class RecipeTable(Row):
             gradient x weight (dgrad), activation x gradient (wgrad).
         attention: both operands of products of two activations, forward and backward.
         optimizer: both operands of products inside `optimizer.step()`.
-        exempt: both operands of products of `exempt_modules` (shell patterns of module names).
+        exempt: both operands of products of `exempt_modules` (shell patterns of module names) and
+            of the first `exempt_first` and last `exempt_last` layers, in the model's order.
+        gemm: what fprop, dgrad, wgrad, attention, optimizer or exempt products do differently.
         instruction: the matrix instruction of layers, where the chip has several.
+        output: the formats of results.
+        substitute: whether a chip without a unit for the formats multiplies them in wider ones
+            that it has, as `matrix.paths` says; false refuses.
+        variants: formats that stand in for others on chips that have only them.
+        memory, loss_scaling: see `memory.rows`.
     """
 
     name: str
@@ -100,8 +49,25 @@ class RecipeTable(Row):
     optimizer: Operand
     exempt: Operand = Operand(format="float32")
     exempt_modules: tuple[str, ...] = ()
+    exempt_first: int = Field(default=0, ge=0)
+    exempt_last: int = Field(default=0, ge=0)
+    gemm: Gemms = Gemms()
     instruction: str | None = None
     output: Outputs = Outputs()
+    substitute: bool = True
+    variants: dict[str, str] = Field(default_factory=lambda: dict(VARIANTS))
+    memory: MemoryTable = MemoryTable()
+    loss_scaling: LossScalingRow | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _completed(cls, table: Any) -> Any:
+        return with_operands(table) if isinstance(table, dict) else table
+
+    @field_validator("variants")
+    @classmethod
+    def _known_variants(cls, names: dict[str, str]) -> dict[str, str]:
+        return {arithmetic_format(k).name: arithmetic_format(v).name for k, v in names.items()}
 
 
 @dataclass(frozen=True)
@@ -117,29 +83,43 @@ class Recipe:
         """The recipe's name, as in `load_recipe`."""
         return self.rows.name
 
-    def operand(self, role: str) -> Operand:
-        """The row of an operand role, one of OPERANDS."""
+    def operand(self, role: str, gemm: str | None = None) -> Operand:
+        """The row of an operand role, one of OPERANDS, in a product of that kind."""
         row: Operand = getattr(self.rows, choice(role, OPERANDS, "operand role", self.place))
+        own = None if gemm is None else getattr(self.gemm(gemm), role, None)
+        return own or row
+
+    def gemm(self, name: str) -> Gemm:
+        """What a kind of product, one of GEMMS, does in its own way."""
+        row: Gemm = getattr(self.rows.gemm, choice(name, GEMMS, "gemm", self.place))
         return row
 
-    def rounding(self, role: str, chip: Chip) -> Rounding | Stochastic:
-        """The rounding of a role, as the chip's conversion unit does it.
+    def rounding(
+        self, role: str, chip: Chip, gemm: str | None = None, row: Operand | None = None
+    ) -> Rounding | Stochastic:
+        """The rounding of a role, as the chip's conversion unit does it, or software.
+
+        `row` is the role's row where another one stands in for it, as on chips with variants.
 
         Raises:
-            InputError: the chip's conversion unit has no such mode.
+            InputError: the chip's conversion unit has no such mode, and software may not stand in.
         """
-        name, unit = self.operand(role).rounding, chip.conversion_unit
-        if self.operand(role).format == "float32":
+        row, unit = row or self.operand(role, gemm), chip.conversion_unit
+        if row.format == "float32":
             return Rounding.NEAREST_EVEN  # nothing is converted
-        if name not in unit.roundings:
+        if row.rounding in unit.roundings:
+            stochastic = row.rounding == "stochastic"
+            return unit.stochastic(row.fmt.name) if stochastic else Rounding(row.rounding)
+        if row.rounding_in == "unit":
             raise InputError(
-                f'{self.place}: {role} rounding = "{name}" is not one of '
+                f'{self.place}: {role} rounding = "{row.rounding}" is not one of '
                 f"{', '.join(unit.roundings)}, the modes of {chip.name}'s conversion unit; "
-                "override the recipe or choose another chip"
+                'override the recipe (rounding_in = "software" rounds without the unit) or choose '
+                "another chip"
             )
-        if name == "stochastic":
-            return unit.stochastic(self.operand(role).format)
-        return Rounding(name)
+        if row.rounding == "stochastic":
+            return Stochastic(row.random_bits)
+        return Rounding(row.rounding)
 
 
 def list_recipes() -> list[str]:
@@ -162,7 +142,7 @@ def load_recipe(name: str | Path, override: Mapping[str, Any] | None = None) -> 
     place = f"recipes/{path.name}" if path.parent == RECIPES else str(path)
     table = read_toml(path)
     if override:
-        table = _merged(table, _spread(dict(override)))
+        table = merged(table, _spread(dict(override)))
         place += " with override"
     return Recipe(checked(RecipeTable, table, place), table, place)
 
@@ -173,15 +153,4 @@ def _spread(override: dict[str, Any]) -> dict[str, Any]:
         return override
     rounding = override.pop("rounding")
     each = {role: {"rounding": rounding} for role in ("weight", "activation", "gradient")}
-    return _merged(each, override)
-
-
-def _merged(table: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`table` with the values of `over` in place of its own, tables merged key by key."""
-    result = deepcopy(table)
-    for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(result.get(key), dict):
-            result[key] = _merged(result[key], value)
-        else:
-            result[key] = deepcopy(value)
-    return result
+    return merged(each, override)

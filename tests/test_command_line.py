@@ -47,7 +47,7 @@ def tapeout(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 MISTAKES: dict[str, tuple[tuple[str, str], str]] = {
     "chip": (('chip = "generic-int4"', 'chip = "generic-int5"'), '(did you mean "generic-int4"?)'),
-    "recipe": (('recipe = "int4"', 'recipe = "int5"'), '(did you mean "int4"?)'),
+    "recipe": (('recipe = "int4"', 'recipe = "int44"'), '(did you mean "int4"?)'),
     "rounding": (
         ('recipe = "int4"', 'recipe = "int4"\noverride = { rounding = "nearest_evn" }'),
         '(did you mean "nearest_even"?)',

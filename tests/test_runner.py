@@ -20,7 +20,7 @@ from tapeout.formats import InputError
 from tapeout.formats.jit import set_threads
 from tapeout.scenarios import Study, open_study, run_study
 from tapeout.scenarios.checkpoint import load_checkpoint, save_checkpoint
-from tapeout.scenarios.digits import batch_indices
+from tapeout.scenarios.data import batch_indices
 from tapeout.scenarios.execution import Outcome, execute
 from tapeout.scenarios.folder import TABLES, RunFolder
 from tapeout.scenarios.lanes import CONTEXT, Board
@@ -80,7 +80,7 @@ def test_run_folder_holds_what_was_promised(plain: Study) -> None:
     assert steps == dict.fromkeys(TABLES, names)
     assert [row["step"] for row in folder.rows("metrics")] == [1, 2, 3, 4, 5]
     assert [row["step"] for row in folder.rows("evaluations")] == [3, 5]
-    assert {row["step"] for row in folder.rows("trace")} == {2, 3, 4, 5}
+    assert {row["step"] for row in folder.rows("trace")} == {1, 3, 5}
     result = folder.result()
     assert result is not None and result["status"] == "finished" and result["step"] == 5
     assert result["final"]["test_loss"] == folder.rows("evaluations")[-1]["test_loss"]
@@ -279,10 +279,10 @@ def test_float32_emulation_trains_as_plain_torch_does(plain: Study) -> None:
     losses = []
     for step in range(5):
         optimizer.param_groups[0]["lr"] = session.base_rates[0] * cosine(step, 5, 0)
-        batch = batch_indices(0, step, 8, len(data.train_labels))
+        batch = batch_indices(0, step, 8, len(data.train_targets))
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(
-            model(data.train_images[batch]), data.train_labels[batch]
+            model(data.train_inputs[batch]), data.train_targets[batch]
         )
         losses.append(loss.item())
         loss.backward()  # type: ignore[no-untyped-call]

@@ -29,15 +29,15 @@ REFUSED = {
             '(did you mean "generic-int4"?)',
         ],
     ),
-    'recipe = "int5"': (
+    'recipe = "int44"': (
         'recipe = "int4"',
-        ["columns 2", "int5", "is not one of", "fp32", '(did you mean "int4"?)'],
+        ["columns 2", "int44", "is not one of", "fp32", '(did you mean "int4"?)'],
     ),
     'recipe = "int4"\noverride = { rounding = "nearest_evn" }': (
         'recipe = "int4"',
         ["columns 2", "nearest_evn", '(did you mean "nearest_even"?)'],
     ),
-    'recipe = "fp8"': (
+    'recipe = "fp8"\noverride = { substitute = false }': (
         'recipe = "int4"',
         ["tiny.toml, columns 2: ", "generic-int4", "no matrix unit for float8_e4m3fn"],
     ),
@@ -68,17 +68,20 @@ REFUSED = {
     ),
     'kind = "vitt"': (
         'kind = "vit"',
-        ['tiny.toml, model kind = "vitt" is not one of vit (did you mean "vit"?)'],
+        ['model kind = "vitt" is not one of vit, gpt, mlp, resnet (did you mean "vit"?)'],
     ),
-    "widht = 16": ("width = 16", ['model widht: unknown key "widht" (did you mean "width"?)']),
-    "width = 17": ("width = 16", ["tiny.toml, model: width = 17 is not divisible by heads = 2"]),
+    "widht = 16": ("width = 16", ['model vit widht: unknown key "widht" (did you mean "width"?)']),
+    "width = 17": (
+        "width = 16",
+        ["tiny.toml, model vit: width = 17 is not divisible by heads = 2"],
+    ),
     "patch = 4\nimage_size = 16": (
         "patch = 4",
         ["tiny.toml, train: the model's image_size = 16 does not fit the digits: set 8"],
     ),
     "patch = 4\nclasses = 9": (
         "patch = 4",
-        ["tiny.toml, train: the model's classes = 9 are fewer than the 10 digits"],
+        ["tiny.toml, train: the model's classes = 9 are fewer than the digits have: set 10"],
     ),
     "steps = 0": (
         "steps = 5",
@@ -116,7 +119,7 @@ REFUSED = {
         ],
     ),
     "tolerance = -0.5": ("tolerance = 0.5", ["tiny.toml, tolerance = -0.5"]),
-    "test_fraction = 1.5": ("test_fraction = 0.05", ["tiny.toml, data test_fraction = 1.5"]),
+    "test_fraction = 1.5": ("test_fraction = 0.05", ["tiny.toml, data digits test_fraction = 1.5"]),
     "seeds = [0": ("seeds = [0]", ["tiny.toml: is not valid TOML"]),
 }
 

@@ -1,5 +1,6 @@
 """Factors, ridges and inverse fourth roots of 4-bit Shampoo: closed forms and failures."""
 
+from collections import Counter
 from copy import deepcopy
 from typing import Any
 
@@ -11,15 +12,14 @@ from torch import Tensor, nn
 from tapeout.formats.tables.codebook import LINEAR2_4BIT
 from tapeout.optimizers import Shampoo4bit
 from tapeout.optimizers.codec import RowCodec
-from tapeout.optimizers.preconditioner import (
-    Method,
-    accumulate,
-    begin_side,
-    renew_root,
-    ridged_cholesky,
-    statistics,
+from tapeout.optimizers.linalg import (
+    LINEAR_ALGEBRA,
+    inverse_fourth_root,
+    largest_eigenvalue,
 )
-from tapeout.optimizers.roots import inverse_fourth_root, largest_eigenvalue
+from tapeout.optimizers.shampoo.method import Method, inverse_root, ridged_cholesky
+from tapeout.optimizers.shampoo.side import Side, accumulate, begin_side, renew_root
+from tapeout.optimizers.shampoo.triangle import restore_triangle
 
 Array = NDArray[Any]
 CODEC = RowCodec(LINEAR2_4BIT)
@@ -50,33 +50,69 @@ def assert_same(a: Any, b: Any) -> None:
 
 def method(**options: Any) -> Method:
     constants = dict(
-        codec=CODEC, beta=0.9, error_beta=0.95, eps=1e-6, separate_scales=False,
-        relative_ridge=False, newton_cap=10, ridge_attempts=6, min_elements=4096,
+        storage="cq_ef", codec=CODEC, algebra=LINEAR_ALGEBRA["library"], beta=0.9, error_beta=0.95,
+        eps=1e-6, separate_scales=False, relative_ridge=False, root="newton", newton_cap=10,
+        rectify_statistics=1, rectify_roots=4, ridge_attempts=6, min_elements=4096,
     )  # fmt: skip
     return Method(**(constants | options))  # type: ignore[arg-type]
 
 
+def statistics(side: Side) -> Tensor:
+    factor, _ = restore_triangle(side["factor"], CODEC)
+    return factor @ factor.T
+
+
+def counters() -> Counter[str]:
+    return Counter()
+
+
 def test_ridge_grows_tenfold_until_the_factor_exists() -> None:
-    a = torch.diag(torch.tensor([1.0, 1.0, -5e-4]))
-    factor = ridged_cholesky(a, method())
-    assert factor is not None
+    a, seen = torch.diag(torch.tensor([1.0, 1.0, -5e-4])), counters()
+    factor = ridged_cholesky(a, method(), seen)
+    assert factor is not None and seen == {"raised_ridges": 3}
     torch.testing.assert_close(factor @ factor.T, a + 1e-3 * torch.eye(3))
-    assert ridged_cholesky(a, method(ridge_attempts=2)) is None
-    relative = ridged_cholesky(100 * a, method(relative_ridge=True))
+    assert ridged_cholesky(a, method(ridge_attempts=2), seen) is None
+    assert seen == {"raised_ridges": 5}
+    relative = ridged_cholesky(100 * a, method(relative_ridge=True), seen)
     assert relative is not None
     torch.testing.assert_close(relative @ relative.T, 100 * a + 0.1 * torch.eye(3))
 
 
+@pytest.mark.parametrize("storage", ["float32", "vq", "cq", "cq_ef", "eigen"])
+@pytest.mark.parametrize("linalg", ["library", "chip"])
 @pytest.mark.parametrize("order", [20, 64])
-def test_a_failed_factor_or_root_keeps_the_one_before(order: int) -> None:
-    side, how = begin_side(order, method(), torch.device("cpu")), method()
-    assert accumulate(side, gradient(order, order) @ gradient(order, order).T, how) is not None
+def test_a_failed_factor_or_root_keeps_the_one_before(
+    order: int, linalg: str, storage: str
+) -> None:
+    how, seen = method(storage=storage, algebra=LINEAR_ALGEBRA[linalg]), counters()
+    side = begin_side(order, how, torch.device("cpu"))
+    gram = gradient(order, order) @ gradient(order, order).T
+    assert accumulate(side, gram, how, seen) is not None and not seen
     before = deepcopy(side)
-    assert accumulate(side, torch.full((order, order), float("inf")), how) is None
-    assert not renew_root(side, torch.zeros(order, order), how)
-    if order == 64:
-        assert accumulate(side, -1e9 * torch.eye(order), how) is None
+    assert accumulate(side, torch.full((order, order), float("inf")), how, seen) is None
+    assert not renew_root(side, torch.zeros(order, order), how, seen)
+    assert seen == {"failed_statistics": 1, "failed_roots": 1}
+    if order == 64 and storage.startswith("cq"):
+        assert accumulate(side, -1e9 * torch.eye(order), how, seen) is None
     assert_same(side, before)
+
+
+def test_a_negative_eigenvalue_among_the_eigenvectors_is_a_failed_root() -> None:
+    how, seen = method(storage="eigen"), counters()
+    side = begin_side(64, how, torch.device("cpu"))
+    side["factor"]["values"][3] = -1.0
+    before = deepcopy(side)
+    assert not renew_root(side, None, how, seen) and seen == {"failed_roots": 1}
+    assert_same(side, before)
+
+
+def test_root_by_eigenvalues_takes_negative_ones_as_zero() -> None:
+    q = torch.linalg.qr(gradient(32, 32)).Q
+    values = torch.linspace(-0.5, 2.0, 32)
+    root = inverse_root((q * values) @ q.T, method(root="eigh", eps=1e-2))
+    want = (q * (values.clamp(min=0) + 0.02) ** -0.25) @ q.T
+    torch.testing.assert_close(root, want, rtol=0, atol=1e-4)
+    assert inverse_root(torch.full((4, 4), float("nan")), method(root="eigh")) is None
 
 
 def test_overflowing_statistics_are_counted_and_do_no_harm() -> None:
@@ -127,10 +163,10 @@ def test_cholesky_codes_keep_the_root_better_than_codes_of_the_matrix() -> None:
     eigenvalues = torch.tensor([1.0, 1e-3]).double().repeat_interleave(n // 2)
     a, exact = (q * eigenvalues) @ q.T, (q * eigenvalues**-0.25) @ q.T
     side, how = begin_side(n, method(beta=0.0), torch.device("cpu")), method(beta=0.0)
-    accumulate(side, a.float(), how)
+    accumulate(side, a.float(), how, counters())
     naive = CODEC.restore_symmetric(CODEC.store_symmetric(a.float()))
     errors = []
-    for kept in (naive, statistics(side, how)):
+    for kept in (naive, statistics(side)):
         values, vectors = torch.linalg.eigh(kept.double())
         root = (vectors * values.abs().clamp(min=1e-6) ** -0.25) @ vectors.T
         errors.append(((root - exact).norm() / exact.norm()).item())

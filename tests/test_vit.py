@@ -15,7 +15,9 @@ from torch.nn.functional import cross_entropy
 
 from tapeout.formats.errors import InputError
 from tapeout.optimizers import LMD, Shampoo4bit
-from tapeout.scenarios.digits import batch_indices, load_digits, refuse_nonfinite
+from tapeout.scenarios.data import batch_indices
+from tapeout.scenarios.data.digits import load_digits
+from tapeout.scenarios.data.examples import refuse_nonfinite
 from tapeout.scenarios.models import MODELS, VisionTransformer, VitSpec, build_model
 from tapeout.scenarios.schedule import cosine
 from tapeout.simulator.tables import checked
@@ -122,7 +124,7 @@ def test_faulty_specifications_are_refused(table: dict[str, Any], words: str) ->
 def test_images_of_another_shape_are_refused() -> None:
     with pytest.raises(InputError, match=r"shape \(2, 1, 9, 9\) do not fit.*\(batch, 1, 8, 8\)"):
         VisionTransformer()(torch.zeros(2, 1, 9, 9))
-    assert list(MODELS) == ["vit"]
+    assert list(MODELS) == ["vit", "gpt", "mlp", "resnet"]
 
 
 # --- the data ---
@@ -130,7 +132,7 @@ def test_images_of_another_shape_are_refused() -> None:
 
 def test_digits_are_standardised_and_complete() -> None:
     digits = load_digits()
-    train, test = digits.train_images, digits.test_images
+    train, test = digits.train_inputs, digits.test_inputs
     assert train.dtype == torch.float32 and train.shape[1:] == (1, 8, 8)
     assert train.double().mean().item() == pytest.approx(0.0, abs=1e-6)
     assert train.double().std(correction=0).item() == pytest.approx(1.0, abs=1e-6)
@@ -143,13 +145,13 @@ def test_digits_are_standardised_and_complete() -> None:
 
 def test_split_is_stratified_and_fixed_by_its_seed() -> None:
     digits, again, other = (load_digits(0.25, seed) for seed in (0, 0, 1))
-    assert torch.equal(digits.test_images, again.test_images)
-    assert not torch.equal(digits.test_labels, other.test_labels)
+    assert torch.equal(digits.test_inputs, again.test_inputs)
+    assert not torch.equal(digits.test_targets, other.test_targets)
     for label in range(10):
         inside = sum(
-            int((part == label).sum()) for part in (digits.train_labels, digits.test_labels)
+            int((part == label).sum()) for part in (digits.train_targets, digits.test_targets)
         )
-        assert int((digits.test_labels == label).sum()) == round(0.25 * inside)
+        assert int((digits.test_targets == label).sum()) == round(0.25 * inside)
 
 
 def test_split_refuses_a_fraction_out_of_range() -> None:
@@ -162,7 +164,7 @@ def test_nonfinite_images_are_refused(bad: float) -> None:
     images = torch.zeros(5, 1, 2, 2)
     refuse_nonfinite(images, "digits")
     images[3, 0, 1, 1] = bad
-    with pytest.raises(InputError, match=r"digits: 1 of 20 values are NaN or infinite.*image 3"):
+    with pytest.raises(InputError, match=r"digits: 1 of 20 values are NaN or infinite.*example 3"):
         refuse_nonfinite(images, "digits")
 
 
@@ -239,14 +241,14 @@ def trained_accuracy(name: str, steps: int) -> float:
     optimizer = make(model.parameters(), lr=rate)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = rate * cosine(step, steps, steps // 10)
-        chosen = batch_indices(0, step, 64, len(digits.train_labels))
-        scores = model(digits.train_images[chosen])
+        chosen = batch_indices(0, step, 64, len(digits.train_targets))
+        scores = model(digits.train_inputs[chosen])
         optimizer.zero_grad()
-        torch.autograd.backward(cross_entropy(scores, digits.train_labels[chosen]))
+        torch.autograd.backward(cross_entropy(scores, digits.train_targets[chosen]))
         optimizer.step()
     evaluated = optimizer.eval_weights() if isinstance(optimizer, LMD) else nullcontext()
     with evaluated, torch.no_grad():
-        right = model(digits.test_images).argmax(1) == digits.test_labels
+        right = model(digits.test_inputs).argmax(1) == digits.test_targets
     return int(right.sum()) / len(right)
 
 

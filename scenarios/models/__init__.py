@@ -1,24 +1,48 @@
 """The models a scenario can train: one specification and one builder for each kind.
 
 A new model is a module beside this page, one row in `MODELS`, and its specification joined to
-`ModelSpec` (a pydantic union told apart by `kind`).
+`ModelSpec`.
 """
 
 from collections.abc import Callable
+from typing import Annotated, Any
 
+from pydantic import Field
 from torch import nn
 
+from .gpt import Gpt, GptSpec, build_gpt
+from .mlp import Mlp, MlpSpec, build_mlp
+from .resnet import Resnet, ResnetSpec, build_resnet
 from .vit import VisionTransformer, VitSpec, build_vit
 
-ModelSpec = VitSpec
+AnyModelSpec = VitSpec | GptSpec | MlpSpec | ResnetSpec
+ModelSpec = Annotated[AnyModelSpec, Field(discriminator="kind")]
 
 #: `kind` of the specification -> builder(specification, seed).
-MODELS: dict[str, Callable[[ModelSpec, int], nn.Module]] = {"vit": build_vit}
+MODELS: dict[str, Callable[[Any, int], nn.Module]] = {
+    "vit": build_vit,
+    "gpt": build_gpt,
+    "mlp": build_mlp,
+    "resnet": build_resnet,
+}
 
 
-def build_model(spec: ModelSpec, seed: int) -> nn.Module:
+def build_model(spec: AnyModelSpec, seed: int) -> nn.Module:
     """The model that `spec` describes, its initial weights a function of `seed` alone."""
     return MODELS[spec.kind](spec, seed)
 
 
-__all__ = ["MODELS", "ModelSpec", "VisionTransformer", "VitSpec", "build_model"]
+__all__ = [
+    "MODELS",
+    "AnyModelSpec",
+    "Gpt",
+    "GptSpec",
+    "Mlp",
+    "MlpSpec",
+    "ModelSpec",
+    "Resnet",
+    "ResnetSpec",
+    "VisionTransformer",
+    "VitSpec",
+    "build_model",
+]

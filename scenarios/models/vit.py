@@ -5,16 +5,16 @@ embedding, learned positions, pre-norm blocks); mean pooling instead of the clas
 Beyer, Zhai, Kolesnikov, "Better plain ViT baselines for ImageNet-1k", arXiv 2205.01580.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from ...formats.errors import InputError
 from ...simulator.tables import Row, checked
-
-Count = Annotated[int, Field(strict=True, ge=1)]
+from ..data import Examples
+from .blocks import Block, Classes, Count, check_heads, divisors, fill_linear, too_few
 
 
 class VitSpec(Row):
@@ -28,80 +28,35 @@ class VitSpec(Row):
     depth: Count = 2
     heads: Count = 4
     mlp_ratio: Count = 2
-    classes: Annotated[int, Field(strict=True, ge=2)] = 10
+    classes: Classes = 10
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
-        if self.width % self.heads:
-            raise InputError(
-                f"width = {self.width} is not divisible by heads = {self.heads}: "
-                f"choose heads among {_divisors(self.width)}"
-            )
+        check_heads(self.width, self.heads)
         if self.image_size % self.patch:
             raise InputError(
                 f"image_size = {self.image_size} is not divisible by patch = {self.patch}: "
-                f"choose patch among {_divisors(self.image_size)}"
+                f"choose patch among {divisors(self.image_size)}"
             )
         return self
+
+    def refusal(self, data: Examples) -> str:
+        """Why the model cannot learn these examples; "" if it can."""
+        if len(data.shape) != 3 or data.objective != "classification":
+            return f"a vit classifies images, not {data.what}: choose another kind of model"
+        channels, size, _ = data.shape
+        for name, given, wanted in (
+            ("image_size", self.image_size, size),
+            ("channels", self.channels, channels),
+        ):
+            if given != wanted:
+                return f"the model's {name} = {given} does not fit {data.what}: set {wanted}"
+        return too_few(self.classes, data)
 
     @property
     def tokens(self) -> int:
         """Patches in one image."""
         return (self.image_size // self.patch) ** 2
-
-
-def _divisors(n: int) -> str:
-    return ", ".join(str(d) for d in range(1, n + 1) if n % d == 0)
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention, softmax(q·kᵀ/√d)·v, with q, k and v from one fused layer."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, tokens, width = x.shape
-        size = width // self.heads
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.heads, size).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.unbind(0)  # each (batch, heads, tokens, size)
-        scores = torch.matmul(q * size**-0.5, k.transpose(-2, -1))
-        mixed = torch.matmul(scores.softmax(dim=-1), v)
-        joined: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
-        return joined
-
-
-class Mlp(nn.Module):
-    """down(gelu(up(x))) with `ratio` times the width inside."""
-
-    def __init__(self, width: int, ratio: int) -> None:
-        super().__init__()
-        self.up = nn.Linear(width, ratio * width)
-        self.gelu = nn.GELU()
-        self.down = nn.Linear(ratio * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner: Tensor = self.down(self.gelu(self.up(x)))
-        return inner
-
-
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
-
-    def __init__(self, width: int, heads: int, ratio: int) -> None:
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
-        self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = Mlp(width, ratio)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x))
-        out: Tensor = x + self.mlp(self.mlp_norm(x))
-        return out
 
 
 class VisionTransformer(nn.Module):
@@ -172,11 +127,7 @@ def initialise(model: VisionTransformer, generator: torch.Generator) -> None:
     nn.init.normal_(model.position, generator=generator)
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            std = module.in_features**-0.5
-            nn.init.trunc_normal_(
-                module.weight, std=std, a=-2 * std, b=2 * std, generator=generator
-            )
-            nn.init.zeros_(module.bias)
+            fill_linear(module, generator)
         elif isinstance(module, nn.LayerNorm):
             module.reset_parameters()
     nn.init.zeros_(model.head.weight)

@@ -1,68 +1,85 @@
-"""Matrix products as a chip and a recipe do them: scale, round, multiply, rescale, store."""
+"""Matrix products as a chip and a recipe do them: prepare, multiply, rescale, store."""
 
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...formats import Stochastic, quantize
+from ...formats import quantize
 from ...formats.errors import InputError
 from ...formats.format import IntegerFormat
-from ...formats.lanes import make_plan
-from ...formats.random import random_dtype
-from ...formats.rounding import get_overflow, kernel_mode
 from ..chip import Chip
 from ..dot_unit import DotUnit
-from ..kernels.operand import COUNTERS, scale_and_round
-from ..recipe import OPERANDS, Operand, Recipe
+from ..kernels.promotion import add_scaled
+from ..recipe import Recipe
 from ..roles import Product, Roles
-from ..tracing import Key, Trace
-from ..units import MatrixUnit
+from ..tracing import Conversion, Key, Multiplied, Trace
+from .exemption import Exemption
+from .history import Histories
+from .paths import Path, find_path
+from .preparation import Prepared, prepare
 
 Stack = NDArray[np.float32]
-LAYER_PRODUCTS = (("activation", "weight"), ("gradient", "weight"), ("activation", "gradient"))
+LAYER_PRODUCTS = {
+    "fprop": ("activation", "weight"),
+    "dgrad": ("gradient", "weight"),
+    "wgrad": ("activation", "gradient"),
+}
 
 
-def matrix_row(chip: Chip, recipe: Recipe, a: str, b: str) -> MatrixUnit:
-    """The chip's matrix unit for two operand roles of a recipe.
+def list_paths(chip: Chip, recipe: Recipe) -> dict[tuple[str, str, str], Path]:
+    """The path of each kind of product and pair of operand roles, in both orders.
 
     Raises:
-        InputError: the chip multiplies no such formats.
+        InputError: the chip lacks a unit or a rounding that the recipe needs.
     """
-    layer = a in ("activation", "gradient", "weight")
-    instruction = recipe.rows.instruction if layer else None
-    return chip.matrix_row(
-        recipe.operand(a).format, recipe.operand(b).format, instruction=instruction
-    )
+    rows = recipe.rows
+    exempt = rows.exempt_modules or rows.exempt_first or rows.exempt_last
+    same = ["attention", "optimizer", *(["exempt"] if exempt else [])]
+    pairs = [(gemm, *roles) for gemm, roles in LAYER_PRODUCTS.items()]
+    pairs += [(role, role, role) for role in same]
+    paths = {}
+    for gemm, a, b in pairs:
+        for x, y in ((a, b), (b, a)):
+            paths[gemm, x, y] = find_path(chip, recipe, gemm, x, y)
+    return paths
 
 
 def list_assumptions(chip: Chip, recipe: Recipe) -> list[str]:
-    """The assumed hardware values that a run of this recipe on this chip rests on.
+    """The assumed hardware values that a run of this recipe on this chip rests on, and what stands
+    in for what the chip lacks.
 
     Raises:
-        InputError: the chip lacks a matrix unit that the recipe needs.
+        InputError: the chip lacks a unit or a rounding that the recipe needs.
     """
-    rows = [matrix_row(chip, recipe, a, b) for a, b in _pairs(recipe)]
-    return chip.assumptions([u for i, u in enumerate(rows) if u not in rows[:i]])
+    paths = list_paths(chip, recipe)
+    rows = [path.row for path in paths.values()]
+    told = chip.assumptions([u for i, u in enumerate(rows) if u not in rows[:i]])
+    told += [path.sentence for path in paths.values() if path.sentence]
+    told += [_software(chip, path) for path in paths.values()]
+    return list(dict.fromkeys(sentence for sentence in told if sentence))
 
 
-def _pairs(recipe: Recipe) -> list[tuple[str, str]]:
-    same = ["attention", "optimizer", *(["exempt"] if recipe.rows.exempt_modules else [])]
-    return [*LAYER_PRODUCTS, *((role, role) for role in same)]
+def _software(chip: Chip, path: Path) -> str:
+    """What software rounds because the chip's conversion unit does not."""
+    row, rounding = path.operands[0], path.roundings[0]
+    if row.format == "float32" or row.rounding in chip.conversion_unit.roundings:
+        return ""
+    return f"{chip.name}'s conversion unit has no {row.rounding}: {rounding} in software"
 
 
 class MatrixWork:
-    """The matrix units of a chip under a recipe; every product goes through `multiply`."""
+    """The matrix units of a chip under a recipe; every product goes through `run`."""
 
     def __init__(self, chip: Chip, recipe: Recipe, roles: Roles, trace: Trace) -> None:
         self.chip, self.recipe, self.roles, self.trace = chip, recipe, roles, trace
-        self.roundings = {role: recipe.rounding(role, chip) for role in OPERANDS}
-        self.exempt = tuple(recipe.rows.exempt_modules)
-        self._units: dict[tuple[str, str], DotUnit] = {}
-        for a, b in _pairs(recipe):
-            self._unit(a, b)
+        self.paths = list_paths(chip, recipe)
+        self.exempt = Exemption(recipe, roles.phase.model)
+        self.histories: Histories | None = None
+        if any(row.scales == "delayed" for path in self.paths.values() for row in path.operands):
+            self.histories = Histories()
+            trace.keep("scales", self.histories)
         trace.assumed.update(list_assumptions(chip, recipe))
 
     def multiply(self, a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
@@ -77,118 +94,152 @@ class MatrixWork:
         Rounded: the operands into their formats, the sums by the matrix unit, the rescaling and
         the bias in float32 nearest-even, the result into the recipe's output format.
         """
-        product = self._exempted(product)
-        unit = self._unit(product.a, product.b)
-        x, x_factor = self._operand(a, product, 0)
-        y, y_factor = self._operand(b.mT, product, 1)
-        y = y.swapaxes(1, 2)
-        inside = self._accumulator_bias(
-            bias, unit, (*a.shape[:-1], b.shape[-1]), x_factor, y_factor
-        )
-        sums = unit.matmul(
-            x, y, inside, seed=self.trace.seed, stream=self.trace.next_stream(), check=False
-        ).astype(np.float32)
-        macs = a.shape[0] * a.shape[1] * a.shape[2] * b.shape[2]
-        self.trace.count_product(
-            Key(product.module, "matmul", product.gemm, "output", unit.accumulator.name), macs
-        )
-        if x_factor is not None or y_factor is not None:
-            sums *= _factor(x_factor, y_factor)
+        if self.histories is not None:
+            self.histories.look()
+        if self.exempt.any and product.a != "optimizer" and product.module in self.exempt:
+            product = product._replace(a="exempt", b="exempt")
+        self.trace.note_product(product)
+        gemm = product.a if product.a in ("attention", "exempt") else product.gemm
+        path = self._path(gemm, product)
+        x = self._operand(a, product, path, 0)
+        y = self._operand(b.mT, product, path, 1)
+        factor = _factor(x.factor, y.factor)
+        inside = None
+        if bias is not None and factor is None and path.kind in ("plain", "dequantised"):
+            inside = self._accumulator_bias(bias, path.unit, (*a.shape[:-1], b.shape[-1]))
+        position = self.trace.position
+        sums = self._sums(path, x, y, inside)
+        if factor is not None:
+            sums *= factor
         if bias is not None and inside is None:
             sums += bias.detach().numpy()
-        return torch.from_numpy(self._stored(sums, product))
+        stored = self._stored(sums, gemm)
+        self._cover(product, path)
+        if self.trace.sampling:
 
-    def _exempted(self, product: Product) -> Product:
-        if self.exempt and self._is_exempt(product.module):
-            return product._replace(a="exempt", b="exempt")
-        return product
+            def again(left: Any, right: Any, start: Any) -> Stack:
+                with self.trace.replaying(position):
+                    return self._sums(path, left, right, start)
 
-    def _is_exempt(self, module: str) -> bool:
-        return any(fnmatchcase(module, pattern) for pattern in self.exempt)
+            key = Key(product.module, "matmul", product.gemm, "output", path.unit.accumulator.name)
+            self.trace.count_product(
+                key,
+                Multiplied(path.unit, path.every, _array(a), _array(b.mT), x, y,
+                           None if bias is None else _array(bias), inside, stored, again),
+            )  # fmt: skip
+        return torch.from_numpy(stored)
 
-    def _unit(self, a: str, b: str) -> DotUnit:
-        unit = self._units.get((a, b))
-        if unit is None:
-            row = matrix_row(self.chip, self.recipe, a, b)
-            left, right = (self.recipe.operand(role).format for role in (a, b))
-            unit = row.unit(left, right, f"{self.chip.name}, {row.instruction}")
-            self._units[a, b] = unit
-        return unit
+    def _cover(self, product: Product, path: Path) -> None:
+        """Note by which unit, and what was exempt or stood in for something."""
+        formats = " x ".join(fmt.name for fmt in (path.unit.a, path.unit.b))
+        self.trace.cover("matrix_unit", f"{path.unit.name}: {formats}")
+        if product.a == "exempt":
+            what = f"{product.module or 'outside of the modules'}, {product.gemm}"
+            self.trace.cover("exempt", f"{what} ({path.operands[0].format})")
+        for sentence in (path.sentence, _software(self.chip, path)):
+            if sentence:
+                self.trace.cover("substituted", sentence)
 
-    def _operand(
-        self, x: torch.Tensor, product: Product, side: int
-    ) -> tuple[Stack, NDArray[np.float32] | None]:
-        """One operand (B, R, K), a row meeting in one dot product, and its factors (B, R, 1)."""
-        role = (product.a, product.b)[side]
-        row = self.recipe.operand(role)
-        if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-            raise InputError(
-                f"{product.module or 'a product'}: {x.dtype} operands: matrix products are "
-                "emulated for float32, bfloat16 and float16 tensors; convert with .float()"
+    def _path(self, gemm: str, product: Product) -> Path:
+        """The path found at the start; of other pairs of roles, when they first occur."""
+        key = gemm, product.a, product.b
+        if key not in self.paths:
+            self.paths[key] = find_path(self.chip, self.recipe, *key)
+        return self.paths[key]
+
+    def _sums(self, path: Path, x: Prepared, y: Prepared, start: Any) -> Stack:
+        """(B, M, N) of (B, M, K) and (B, N, K) by the unit of the path, in float32."""
+        if path.kind == "parts":
+            return self._sums_of_parts(path, x, y)
+        scales: dict[str, Any] = {}
+        left, right = x.elements, y.elements
+        if path.kind == "scaled" and path.unit.scale is not None:
+            block = path.unit.scale.block
+            scales = {"a_scale": x.scales_of(block), "b_scale": y.scales_of(block).swapaxes(1, 2)}
+        elif path.kind == "dequantised":
+            left, right = (
+                _restored(v, f) for v, f in zip((x, y), (path.unit.a, path.unit.b), strict=True)
             )
-        if x.device.type != "cpu":
-            raise InputError(f"tensor on {x.device}: emulation runs on the CPU; use model.cpu()")
-        values = np.ascontiguousarray(x.detach().float().numpy())
-        if row.format == "float32":
-            return values, None
-        multiplier, factor = _scales(values, row)
-        out = np.empty_like(values)
-        counts = np.zeros((values.shape[0] * values.shape[1], COUNTERS))
-        mode, bits = kernel_mode(self.roundings[role])
-        stream = self.trace.next_stream() if isinstance(self.roundings[role], Stochastic) else 0
-        depth = values.shape[-1]
-        scale_and_round(
-            values.reshape(-1, depth), multiplier, out.reshape(-1, depth), counts,
-            np.empty(0, random_dtype(bits)),
-            *make_plan(row.fmt, mode, bits, get_overflow(row.overflow), True),
-            np.uint64(self.trace.seed % 2**64), np.uint64(stream),
-        )  # fmt: skip
-        key = Key(product.module, "matmul", product.gemm, product.names[side], row.format)
-        self.trace.count_operand(key, values.size, counts)
-        if isinstance(row.fmt, IntegerFormat):
-            out[np.isnan(out)] = 0.0  # the row's factor is NaN and makes the results NaN
-        return out, factor
+        return self._matmul(path.unit, left, right, start, **scales)
+
+    def _sums_of_parts(self, path: Path, x: Prepared, y: Prepared) -> Stack:
+        """c <- fma(sum of a part, fl(s_a s_b), c), part by part in ascending k."""
+        (batch, rows, depth), columns = x.elements.shape, y.elements.shape[1]
+        total = np.zeros((batch, rows, columns), np.float32)
+        a, b = x.scales_of(path.every), y.scales_of(path.every)
+        for at, first in enumerate(range(0, depth, path.every)):
+            k = slice(first, first + path.every)
+            part = self._matmul(path.unit, x.elements[..., k], y.elements[..., k], None)
+            add_scaled(total, part, a[..., at].copy(), b[..., at].copy())
+        return total
+
+    def _matmul(self, unit: DotUnit, x: Stack, y: Stack, start: Any, **scales: Any) -> Stack:
+        sums: Stack = unit.matmul(
+            x, y.swapaxes(1, 2), start, **scales,
+            seed=self.trace.seed, stream=self.trace.next_stream(), check=False,
+        ).astype(np.float32)  # fmt: skip
+        return sums
+
+    def _operand(self, x: torch.Tensor, product: Product, path: Path, side: int) -> Prepared:
+        """One operand (B, R, K), a row meeting in one dot product, prepared and counted."""
+        row, rounding = path.operands[side], path.roundings[side]
+        values = _values(x, product.module)
+        if row.format == "float32" and row.scales == "none" and row.hadamard.size == 1:
+            plain = Prepared(values, None, None, (1, 1), Conversion.unscaled(values, values))
+            self.trace.count_rounding(self._key(product, row.format, side), plain.conversion)
+            return plain
+        stream = self.trace.next_stream() if row.rounding == "stochastic" else 0
+        name = f"{self.exempt.owners.get(product.module, product.module)}|{product.names[side]}"
+        given = None
+        if self.histories is not None and row.scales == "delayed":
+            given = self.histories.scale(name, row)
+        done = prepare(values, row, rounding, seed=self.trace.seed, stream=stream, given=given)
+        if self.histories is not None and row.scales == "delayed":
+            self.histories.note(name, done.amax)
+        self.trace.count_rounding(self._key(product, row.format, side), done.conversion)
+        return done
+
+    def _key(self, product: Product, fmt: str, side: int) -> Key:
+        return Key(product.module, "matmul", product.gemm, product.names[side], fmt)
 
     def _accumulator_bias(
-        self, bias: torch.Tensor | None, unit: DotUnit, shape: Any, *factors: Any
+        self, bias: torch.Tensor, unit: DotUnit, shape: Any
     ) -> NDArray[np.float32] | None:
         """The bias as C, where the chip adds it in the accumulator and nothing is rescaled."""
-        if bias is None or self.chip.vector_unit.bias == "epilogue":
-            return None
-        if any(f is not None for f in factors) or isinstance(unit.accumulator, IntegerFormat):
+        if self.chip.vector_unit.bias == "epilogue" or isinstance(unit.accumulator, IntegerFormat):
             return None
         start = quantize(bias.detach().numpy(), unit.accumulator, overflow="infinity")
         return np.ascontiguousarray(np.broadcast_to(start, shape))
 
-    def _stored(self, sums: Stack, product: Product) -> Stack:
-        output = self.recipe.rows.output
-        gemm = "attention" if product.a == "attention" else product.gemm
-        fmt: str = getattr(output, gemm)
-        if fmt == "float32" or product.a == "exempt":
-            return sums
-        return quantize(sums, fmt, overflow="infinity")
+    def _stored(self, sums: Stack, gemm: str) -> Stack:
+        fmt: str = getattr(self.recipe.rows.output, gemm)
+        return sums if fmt == "float32" else quantize(sums, fmt, overflow="infinity")
 
 
-def _factor(x: NDArray[np.float32] | None, y: NDArray[np.float32] | None) -> Any:
+def _array(x: torch.Tensor) -> Stack:
+    array: Stack = x.detach().float().numpy()
+    return array
+
+
+def _values(x: torch.Tensor, module: str) -> Stack:
+    """The operand as contiguous float32."""
+    if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise InputError(
+            f"{module or 'a product'}: {x.dtype} operands: matrix products are "
+            "emulated for float32, bfloat16 and float16 tensors; convert with .float()"
+        )
+    if x.device.type != "cpu":
+        raise InputError(f"tensor on {x.device}: emulation runs on the CPU; use model.cpu()")
+    return np.ascontiguousarray(x.detach().float().numpy())
+
+
+def _restored(x: Prepared, fmt: Any) -> Stack:
+    """The dequantised values on the unit's grid."""
+    return quantize(x.dequantised(), fmt, overflow="infinity")
+
+
+def _factor(x: Stack | None, y: Stack | None) -> Any:
     """fl(dx dy), (B, M, N) or broadcastable to it."""
     if x is None or y is None:
         return x if x is not None else None if y is None else y.swapaxes(1, 2)
     return x * y.swapaxes(1, 2)
-
-
-def _scales(values: Stack, row: Operand) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Multipliers for each of the B R rows, and the factors (B, R, 1) that undo them."""
-    batch, rows, _ = values.shape
-    if row.scaling == "none":
-        return np.ones(batch * rows, np.float32), None
-    if row.scaling == "tensor":
-        amax = np.full((batch, rows, 1), np.abs(values).max(initial=0.0), np.float32)
-    else:
-        amax = np.abs(values).max(axis=2, keepdims=True, initial=0.0)
-    largest = np.float32(row.fmt.grid.largest)
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        scale = largest / amax
-        scale = np.where(amax == 0, np.float32(1), scale)
-        scale = np.minimum(scale, np.finfo(np.float32).max)  # a subnormal amax overflows fl()
-        factor = np.where(np.isfinite(amax), np.float32(1) / scale, np.float32(np.nan))
-    return scale.reshape(-1), factor.astype(np.float32)

@@ -1,6 +1,4 @@
-"""What is kept in the chip's memory, and in which formats."""
+"""What is kept in the chip's memory, and in which formats.
 
-from .loss_scaling import LossScaling
-from .memory import Memory
-
-__all__ = ["LossScaling", "Memory"]
+Recipes are made of `rows`, which therefore stands alone; import the parts from their modules.
+"""

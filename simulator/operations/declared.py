@@ -16,7 +16,10 @@ Kind = Literal["matrix", "exact", "function", "reduction", "moved", "pointwise",
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Matrix units.
-MATRIX = frozenset({"mm", "addmm", "bmm", "baddbmm", "mv", "dot"})
+MATRIX = frozenset(
+    """mm addmm bmm baddbmm addbmm mv addmv dot vdot _trilinear convolution _convolution
+    convolution_overrideable convolution_backward convolution_backward_overrideable""".split()
+)
 
 #: Vector unit, one IEEE operation or none: correctly rounded by the host's float32 as well.
 EXACT = frozenset(

@@ -1,6 +1,23 @@
 """What happened inside an emulated run."""
 
-from .trace import Key, Trace
+from .columns import COLUMNS, Column
+from .counts import Conversion, Counts, Key
+from .coverage import COVERAGE
+from .products import Multiplied, examine
+from .trace import Trace
 from .updates import Updates
+from .watch import NonFiniteError
 
-__all__ = ["Key", "Trace", "Updates"]
+__all__ = [
+    "COLUMNS",
+    "COVERAGE",
+    "Column",
+    "Conversion",
+    "Counts",
+    "Key",
+    "Multiplied",
+    "NonFiniteError",
+    "Trace",
+    "Updates",
+    "examine",
+]

@@ -1,38 +1,57 @@
-"""Stalled updates: weights that an optimizer step meant to move and did not."""
+"""What an optimizer step did to each parameter: gradients, weights, and stalled updates."""
 
+from typing import Any
+
+import numpy as np
 import torch
 
 from ..phase import Phase
-from .trace import Key, Trace
+from .counts import Conversion, Key
+from .trace import Trace
 
 
 class Updates:
-    """Compares every parameter before and after a step."""
+    """Compares every parameter before and after a counted step."""
 
     def __init__(self, phase: Phase, trace: Trace) -> None:
         self.phase, self.trace = phase, trace
         self._before: list[tuple[str, torch.Tensor, torch.Tensor]] = []
 
     def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
-        """Keep the weights as stored."""
+        """Keep the weights as stored, and count the gradients that the optimizer will read."""
+        self._before = []
+        if not self.trace.sampling:
+            return
         model = self.phase.model
         names = dict(model.named_parameters()) if model is not None else {}
         known = {id(parameter): name for name, parameter in names.items()}
-        self._before = [
-            (known.get(id(p), ""), p, p.detach().clone())
-            for group in optimizer.param_groups
-            for p in group["params"]
-            if p.grad is not None
-        ]
+        for p in (p for group in optimizer.param_groups for p in group["params"]):
+            if p.grad is not None and not p.grad.is_sparse:
+                name = known.get(id(p), "")
+                self._before.append((name, p, p.detach().clone()))
+                self._survey(name, "gradient", p.grad)
 
     def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
-        """Count those with a gradient that are the same bits."""
+        """Count the weights with a gradient that are the same bits, and the weights' exponents."""
         for name, parameter, before in self._before:
             gradient = parameter.grad
+            self._survey(name, "weight", parameter)
             if gradient is None or gradient.is_sparse:
                 continue
             pushed = gradient != 0
             stalled = int((pushed & (parameter.detach() == before)).sum())
-            key = Key(name, "step", "optimizer", "update", str(parameter.dtype).split(".")[-1])
-            self.trace.count_update(key, int(pushed.sum()) - stalled, stalled)
+            counts = self.trace.counts(_key(name, "update", parameter))
+            counts.add(values=int(pushed.sum()), stalled=stalled)
         self._before = []
+
+    def _survey(self, name: str, operand: str, x: torch.Tensor) -> None:
+        """Range and exponents of a tensor, as it is."""
+        values: Any = x.detach()
+        if values.dtype != torch.float64:
+            values = values.float()
+        array = np.ascontiguousarray(values.cpu().numpy())
+        self.trace.count_rounding(_key(name, operand, x), Conversion.unscaled(array, array))
+
+
+def _key(name: str, operand: str, x: torch.Tensor) -> Key:
+    return Key(name, "step", "optimizer", operand, str(x.dtype).removeprefix("torch."))

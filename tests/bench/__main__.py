@@ -17,6 +17,7 @@ from .blocks import block_conversions
 from .chains import chains
 from .conversions import conversions
 from .products import products
+from .programs import programs
 from .steps import optimizer_steps, steps
 from .timing import PAIRS
 
@@ -27,6 +28,7 @@ SUBJECTS = {
     "chains": chains,
     "steps": steps,
     "optimizers": optimizer_steps,
+    "programs": programs,
 }
 
 

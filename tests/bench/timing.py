@@ -14,11 +14,12 @@ def ratio(
     """Median of time(ours) / time(floor) over pairs in turn, and the median time of ours."""
     ours()
     floor()
-    times = [(_seconds(ours), _seconds(floor)) for _ in range(pairs or PAIRS)]
+    times = [(seconds(ours), seconds(floor)) for _ in range(pairs or PAIRS)]
     return statistics.median(a / b for a, b in times), statistics.median(a for a, _ in times)
 
 
-def _seconds(run: Callable[[], Any]) -> float:
+def seconds(run: Callable[[], Any]) -> float:
+    """Wall time of one call."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
