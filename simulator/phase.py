@@ -146,8 +146,8 @@ def _differentiable_backward() -> bool:
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_code is _engine_run_backward.__code__:
-            _, _, create_graph, *_ = frame.f_locals["args"]
-            return bool(create_graph)
+            given, named = frame.f_locals["args"], frame.f_locals["kwargs"]
+            return bool(given[2] if len(given) > 2 else named.get("create_graph", False))
         if frame.f_code.co_filename == checkpoint.__file__:
             return False
         frame = frame.f_back  # type: ignore[assignment]
