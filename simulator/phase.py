@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._C._autograd import _get_sequence_nr
 from torch.autograd.graph import _engine_run_backward
 from torch.utils import checkpoint
 
@@ -96,7 +97,7 @@ class Phase:
 
     def _mark(self, name: str) -> None:
         """From the next autograd node on, nodes belong to `name`."""
-        number = torch._C._autograd._get_sequence_nr()
+        number = _get_sequence_nr()
         if self._starts and self._starts[-1] == number:
             self._names[-1] = name
             return

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch._C._autograd import _get_sequence_nr
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from .product import Use, address, gone, reference
@@ -46,7 +47,7 @@ class Records:
 
     def remember(self, use: Use) -> None:
         """Under the node that autograd made for this operation, the last one so far."""
-        number = torch._C._autograd._get_sequence_nr() - 1
+        number = _get_sequence_nr() - 1
         uses = self._uses.get(number)
         if uses is None:
             if len(self._uses) >= 2 * NODES:  # the graphs of so long ago are gone
