@@ -75,7 +75,7 @@ class ElementwiseOptimizer(ExactStateOptimizer):
 
     def paper_bytes(self) -> int:
         """Bytes of state by the paper's formula: its vectors in float32, no scalars."""
-        weights = sum(p.numel() for group in self.param_groups for p in group["params"])
+        weights: int = sum(p.numel() for group in self.param_groups for p in group["params"])
         return 4 * self.vectors * weights
 
     def _check(self, group: Group) -> None:

@@ -1,19 +1,23 @@
 """LMD: log-normal multiplicative dynamics."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..formats.errors import InputError, choice
-from .base import adamw_step, wide
 from .checks import NONFINITE, step_allowed, whole
-from .components import PLACE, advance, begin, difference, drawn, log_gradient, medians
+from .components import PLACE, advance, begin, drawn, log_gradient
+from .lmd_blocks import Block, blocks_of
+from .lmd_evaluation import evaluated
 from .lmd_options import check_options
-from .noise import NOISE_LAWS
+from .lmd_plain import add_plain, step_plain
 from .state import ExactStateOptimizer
+
+#: The u± of a block, and which of its parameters had a gradient.
+Total = tuple[Tensor, list[bool]]
 
 
 class LMD(ExactStateOptimizer):
@@ -119,6 +123,7 @@ class LMD(ExactStateOptimizer):
             rule="lmd", eps=1e-8, weight_decay=0.01,
         )  # fmt: skip
         self._constructed = False
+        self._made: list[Block] | None = None
         super().__init__(params, defaults)
         self._constructed = True
         self._draw_sample(renew=True)
@@ -132,6 +137,7 @@ class LMD(ExactStateOptimizer):
         if group["rule"] == "lmd":
             for p in group["params"]:
                 self.state[p] = begin(p, group, self.generator)
+        self._made = None
         if self._constructed:
             self._draw_sample(renew=True)
 
@@ -145,7 +151,8 @@ class LMD(ExactStateOptimizer):
         """
         if closure is None and self.samples > 1:
             raise InputError(f"LMD: samples = {self.samples} needs step(closure): pass one")
-        loss, totals, start = None, dict[Tensor, Tensor](), self._sample_start
+        totals, sums = dict[Block, Total](), dict[Tensor, Tensor]()
+        loss, start = None, self._sample_start
         try:
             for sample in range(self.samples):
                 if sample:
@@ -158,18 +165,19 @@ class LMD(ExactStateOptimizer):
                     self._return_to(start)
                     return loss
                 self._add_gradients(totals)
+                add_plain(sums, self.param_groups)
         except InputError:
             self._return_to(start)
             raise
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p in totals:
-                    self._advance(p, group, totals[p])
+        for block, (u, present) in totals.items():
+            self._advance(block, u, present)
+        step_plain(sums, self.param_groups, self.state, self.samples)
         self._draw_sample(renew=True)
         return loss
 
-    @contextmanager
-    def eval_weights(self, mode: str = "median", draw: int = 0, draws: int = 16) -> Iterator[None]:
+    def eval_weights(
+        self, mode: str = "median", draw: int = 0, draws: int = 16
+    ) -> AbstractContextManager[None]:
         """Inside, the parameters hold weights to evaluate with; on leaving, the sample again.
 
         Args:
@@ -181,22 +189,7 @@ class LMD(ExactStateOptimizer):
         Raises:
             InputError: an unknown mode.
         """
-        choice(mode, ("median", "mean", "average", "sample"), "mode", "LMD.eval_weights")
-        count = whole(draws, 1, "draws", "LMD.eval_weights") if mode == "average" else 1
-        whole(draw, 0, "draw", "LMD.eval_weights")
-        kept = [(p, p.detach().clone()) for _, p in self._multiplicative()]
-        generators = [
-            torch.Generator().manual_seed(_mixed(self.seed, draw + i)) for i in range(count)
-        ]
-        with torch.no_grad():
-            for group, p in self._multiplicative():
-                p.copy_(difference(self._evaluated(p, group, mode, generators), p))
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for p, sample in kept:
-                    p.copy_(sample)
+        return evaluated(self._blocks(), mode, draw, draws, self.seed)
 
     def paper_bytes(self) -> int:
         """Bytes by the paper's count, "one additional vector" to Adam's: m± and v± in float32.
@@ -230,28 +223,17 @@ class LMD(ExactStateOptimizer):
                 f'LMD: the state_dict has no "{min(missing)}": it is not the state of an LMD'
             )
         super().load_state_dict(state_dict)
+        self._made = None
         self.generator.set_state(state_dict["generator"].clone())
         self._sample_start = state_dict["sample_start"].clone()
         self.skipped = state_dict["skipped"]
 
-    def _multiplicative(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
-        """The parameters that LMD samples, in the order in which they draw their noise."""
-        for group in self.param_groups:
-            if group["rule"] == "lmd":
-                for p in group["params"]:
-                    yield group, p
-
-    def _evaluated(
-        self, p: Tensor, group: dict[str, Any], mode: str, generators: list[torch.Generator]
-    ) -> Tensor:
-        """w± for `eval_weights`."""
-        state = self.state[p]
-        if mode == "median":
-            return medians(state, group)
-        if mode == "mean":
-            return medians(state, group) * NOISE_LAWS[group["noise"]].mean(group["sigma"])
-        samples = [drawn(state, group, group["sigma"], generator) for generator in generators]
-        return torch.stack(samples).mean(0)
+    def _blocks(self) -> list[Block]:
+        """The blocks of all LMD groups, in the order in which they draw their noise."""
+        if self._made is None or not all(block.whole() for block in self._made):
+            groups = [group for group in self.param_groups if group["rule"] == "lmd"]
+            self._made = [block for group in groups for block in blocks_of(group, self.state)]
+        return self._made
 
     @torch.no_grad()
     def _draw_sample(self, renew: bool = False) -> None:
@@ -260,15 +242,13 @@ class LMD(ExactStateOptimizer):
         A changed σ counts from the first sample of a step on, which is drawn with `renew`.
         """
         self._sample_start = self.generator.get_state()
-        for group, p in self._multiplicative():
+        for block in self._blocks():
+            group = block.group
             if renew:
                 group["drawn_sigma"] = group["sigma"]
-            state = self.state[p]
-            sample = drawn(state, group, group["drawn_sigma"], self.generator)
-            p.copy_(difference(sample, p))
-            state.pop("sample", None)
-            if self.keep_sample and group["drawn_sigma"]:
-                state["sample"] = sample
+            sample = drawn(block.state, group, group["drawn_sigma"], self.generator)
+            block.write(sample)
+            block.keep_sample(sample if self.keep_sample and group["drawn_sigma"] else None)
 
     def _return_to(self, start: Tensor) -> None:
         """Draw the sample that starts at `start` again, unless it is the current one."""
@@ -276,41 +256,37 @@ class LMD(ExactStateOptimizer):
             self.generator.set_state(start)
             self._draw_sample()
 
-    def _add_gradients(self, totals: dict[Tensor, Tensor]) -> None:
-        """Add this sample's share of u±, or in an AdamW group of the gradient, to `totals`."""
+    def _add_gradients(self, totals: dict[Block, Total]) -> None:
+        """Add this sample's share of u± to `totals`, with the parameters that have a gradient."""
         if not self.keep_sample:
             self.generator.set_state(self._sample_start)
-        for group in self.param_groups:
-            for p in group["params"]:
-                sample = self._sample(p, group) if group["rule"] == "lmd" else None
-                if p.grad is None:
-                    continue
-                share = p.grad.to(wide(p))
-                if self.samples > 1:
-                    share = share / self.samples
-                if sample is not None:
-                    share = log_gradient(group, sample, share)
-                totals[p] = totals[p] + share if p in totals else share
+        for block in self._blocks():
+            # Drawn for every block, so that one without gradients does not shift the rest.
+            sample = self._sample(block)
+            gradient, present = block.gradient()
+            if gradient is None:
+                continue
+            if self.samples > 1:
+                gradient = gradient / self.samples
+            share = log_gradient(block.group, sample, gradient)
+            if block in totals:
+                before, seen = totals[block]
+                share = before + share
+                present = [a or b for a, b in zip(present, seen, strict=True)]
+            totals[block] = share, present
 
-    def _sample(self, p: Tensor, group: dict[str, Any]) -> Tensor:
-        """w± of the current sample, kept or drawn again.
+    def _sample(self, block: Block) -> Tensor:
+        """w± of the current sample, kept or drawn again."""
+        kept: Tensor | None = block.state.get("sample")
+        if kept is not None:
+            return kept
+        return drawn(block.state, block.group, block.group["drawn_sigma"], self.generator)
 
-        Drawn for every parameter, so that one without a gradient does not shift the rest.
-        """
-        state = self.state[p]
-        if "sample" in state:
-            return state["sample"]
-        return drawn(state, group, group["drawn_sigma"], self.generator)
-
-    def _advance(self, p: Tensor, group: dict[str, Any], total: Tensor) -> None:
-        state = self.state[p]
-        if group["rule"] == "lmd":
-            advance(state, group, total, self.generator)
-        else:
-            lr, betas, eps, decay = (group[k] for k in ("lr", "betas", "eps", "weight_decay"))
-            adamw_step(p, total, state, lr=lr, betas=betas, eps=eps, weight_decay=decay)
-
-
-def _mixed(seed: int, draw: int) -> int:
-    """A seed for evaluation sample `draw`, far from the training seeds 0, 1, 2, ..."""
-    return (0x9E3779B9 * (draw + 1) + seed) % 2**32
+    def _advance(self, block: Block, u: Tensor, present: list[bool]) -> None:
+        """One step of the block's medians and momenta, of those parameters with a gradient."""
+        if all(present):
+            advance(block.state, block.group, u, self.generator)
+            return
+        for i, there in enumerate(present):
+            if there:
+                advance(block.states[i], block.group, block.part(u, i), self.generator)

@@ -67,6 +67,14 @@ class Transcription:
         rms = np.sqrt(np.mean(w**2))
         return list(np.abs(rms * self.normal((2, *w.shape))) + 1e-5)
 
+    def split(self, joined: Array) -> list[list[Array]]:
+        """(2, all weights) in pieces: the parameters lie in a row, and draw together."""
+        pieces = np.split(joined, [w.size for w in start()][:-1], axis=1)
+        return [
+            [side.reshape(w.shape) for side in piece]
+            for piece, w in zip(pieces, start(), strict=True)
+        ]
+
     def stored(self, pair: list[Array]) -> list[Array]:
         """Rounded to 2^((k - bias)/γ), bias in the middle of the k, where that is the storage."""
         if not self.lns:
@@ -77,7 +85,7 @@ class Transcription:
         return [2.0 ** ((k - bias) / gamma) for k in nearest]
 
     def noise(self) -> list[list[Array]]:
-        return [list(self.one_noise((2, *pair[0].shape))) for pair in self.m]
+        return self.split(self.one_noise((2, sum(w.size for w in start()))))
 
     def one_noise(self, shape: tuple[int, ...]) -> Array:
         sigma = self.o["sigma"]
@@ -112,6 +120,7 @@ class Transcription:
                     scale = scale * (1.0 if self.o["momentum"] == "shared" else self.eps[i][side])
                     totals[i][side] += sign * scale * g / self.o["samples"]
         beta1, beta2 = self.o["betas"]
+        pushed: list[list[Array]] = []
         for i, total in enumerate(totals):
             pushes: list[Any] = [0.0, 0.0]
             for side in range(2):
@@ -121,17 +130,23 @@ class Transcription:
                 if self.o["update"] == "sign":
                     direction = np.sign(direction)
                 pushes[side] = direction + self.o["decay"] * self.pressure(i, side)
-            factors = np.exp(-self.o["lr"] * np.stack(pushes))
-            if self.lns:
-                steps = np.log2(factors) * int(self.lns[2])
-                if self.o["storage_rounding"] == "nearest":
-                    steps = -np.round(-steps)
-                else:
-                    draw = torch.rand(steps.shape, generator=self.stream, dtype=torch.float64)
-                    steps = -np.floor(-steps + draw.numpy())
-                factors = 2.0 ** (steps / int(self.lns[2]))
-            self.m[i] = [m * f for m, f in zip(self.m[i], factors, strict=True)]
+            pushed.append([-self.o["lr"] * push for push in pushes])
+        if self.lns:
+            pushed = self.whole_steps(pushed)
+        self.m = [
+            [m * np.exp(push) for m, push in zip(pair, moves, strict=True)]
+            for pair, moves in zip(self.m, pushed, strict=True)
+        ]
         self.eps = self.noise()
+
+    def whole_steps(self, pushed: list[list[Array]]) -> list[list[Array]]:
+        """Moves of log m as whole numbers of ln 2/γ."""
+        unit = np.log(2) / int(self.lns[2])  # type: ignore[index]
+        down = -np.concatenate([np.stack(pair).reshape(2, -1) for pair in pushed], axis=1) / unit
+        if self.o["storage_rounding"] == "nearest":
+            return self.split(-np.round(down) * unit)
+        draw = torch.rand(down.shape, generator=self.stream, dtype=torch.float64).numpy()
+        return self.split(-np.floor(down + draw) * unit)
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -191,6 +206,46 @@ def test_equals_the_transcription_over_100_steps(name: str) -> None:
     for p, (plus, minus) in zip(params, twin.m, strict=True):
         kept = medians_of(optimizer, p)
         np.testing.assert_allclose(kept.numpy(), np.stack((plus, minus)), rtol=1e-9)
+
+
+def test_ancestor_settings_give_the_ancestors_rule() -> None:
+    """u± = mean(±w±∘g);  v ← βv + (1−β)(u − τ/N);  m ← m·exp(−αv), noise drawn here."""
+    beta, alpha, temperature, sigma = 0.9, 0.05, 0.01, 0.7
+    p = nn.Parameter(torch.from_numpy(start()[0]))
+    optimizer = LMD(
+        [p], lr=alpha, betas=(beta, beta), decay=0.0, sigma=sigma, momentum="components",
+        update="plain", init="independent", noise="rayleigh", temperature=temperature, samples=2,
+        seed=4,
+    )  # fmt: skip
+    stream = torch.Generator().manual_seed(4)
+
+    def normals() -> Array:
+        return torch.randn((2, p.numel()), generator=stream, dtype=torch.float64).numpy()
+
+    w0 = start()[0]
+    # The initialisation draws in the parameter's shape.
+    m = np.sqrt(np.mean(w0**2)) * torch.randn(
+        (2, *w0.shape), generator=stream, dtype=torch.float64
+    ).numpy().reshape(2, -1)
+    m = np.abs(m) + 1e-5
+    v = np.zeros_like(m)
+    first = sigma * np.sqrt(normals() ** 2 + normals() ** 2)
+
+    def closure() -> None:
+        p.grad = torch.from_numpy(pull(0, p.detach().numpy()))
+
+    for _ in range(100):
+        second = sigma * np.sqrt(normals() ** 2 + normals() ** 2)
+        u = np.zeros_like(m)
+        for eps in (first, second):
+            parts = m * eps
+            g = pull(0, parts[0] - parts[1])
+            u += np.stack((parts[0] * g, -parts[1] * g)) / 2
+        v = beta * v + (1 - beta) * (u - temperature)
+        m = m * np.exp(-alpha * v)
+        first = sigma * np.sqrt(normals() ** 2 + normals() ** 2)
+        optimizer.step(closure)
+    np.testing.assert_allclose(medians_of(optimizer, p).reshape(2, -1), m, rtol=1e-9)
 
 
 def test_options_change_the_result() -> None:

@@ -49,9 +49,9 @@ def madam(base: float, whole: bool, lr: float) -> Rule:
             g = gradient(w)
             v = 0.999 * v + 0.001 * g**2
             for i in np.ndindex(*w.shape):
-                gn = min(max(g[i] / np.sqrt(v[i] / (1 - 0.999**t)), -10.0), 10.0)
-                gn = round(gn) if whole else gn
-                w[i] = min(max(w[i] * base ** (-lr * gn * np.sign(w[i])), -limit), limit)
+                gn = float(np.clip(g[i] / np.sqrt(v[i] / (1 - 0.999**t)), -10, 10))
+                power = -lr * (round(gn) if whole else gn) * float(np.sign(w[i]))
+                w[i] = np.clip(w[i] * base**power, -limit, limit)
         return w
 
     return run

@@ -18,7 +18,8 @@ from .chains import chains
 from .conversions import conversions
 from .products import products
 from .programs import programs
-from .steps import steps
+from .shampoo import shampoo
+from .steps import optimizer_steps, steps
 from .timing import PAIRS
 
 SUBJECTS = {
@@ -28,6 +29,8 @@ SUBJECTS = {
     "chains": chains,
     "steps": steps,
     "programs": programs,
+    "optimizers": optimizer_steps,
+    "shampoo": shampoo,
 }
 
 

@@ -1,4 +1,4 @@
-"""Training steps under emulation against the same steps in plain torch."""
+"""Training steps under emulation against plain torch, optimizer steps against AdamW's."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import torch
 from rich.table import Table
 from torch.nn import functional as F
 
+from tapeout.optimizers import LMD, EGAdamW, EGPlusMinus, LNSMadam, Madam
 from tapeout.scenarios.models.vit import VisionTransformer
 from tapeout.simulator import emulate, load_chip, load_recipe
 
@@ -38,3 +39,37 @@ def steps(table: Table) -> None:
         table.add_row(
             f"training step, {chip}/{recipe}", "plain torch", f"{times:.1f}", f"{seconds:.3f} s"
         )
+
+
+OPTIMIZERS: dict[str, Any] = {
+    "LMD": LMD,
+    "LMD, log storage": lambda p: LMD(p, storage="log"),
+    "LMD, lns15g128 codes": lambda p: LMD(p, storage="lns15g128"),
+    "LMD, sample drawn twice": lambda p: LMD(p, keep_sample=False),
+    "Madam": Madam,
+    "LNS-Madam": LNSMadam,
+    "EG±": EGPlusMinus,
+    "EG-AdamW": EGAdamW,
+}
+
+
+def optimizer_steps(table: Table) -> None:
+    """Steps without emulation, of a model of many small parameters and of one large matrix."""
+    model = VisionTransformer(patch=4, seed=0)
+    subjects = {
+        "ViT, 31 parameters": [p.detach() for p in model.parameters()],
+        "one 1024 x 1024": [torch.randn(1024, 1024)],
+    }
+    for what, tensors in subjects.items():
+        reference = torch.optim.AdamW(_with_gradients(tensors), foreach=False)
+        for name, make in OPTIMIZERS.items():
+            times, seconds = ratio(make(_with_gradients(tensors)).step, reference.step)
+            row = (f"{name} step, {what}", "torch AdamW", f"{times:.1f}", f"{1e3 * seconds:.2f} ms")
+            table.add_row(*row)
+
+
+def _with_gradients(tensors: list[torch.Tensor]) -> list[torch.nn.Parameter]:
+    made = [torch.nn.Parameter(0.1 * torch.randn(t.shape)) for t in tensors]
+    for p in made:
+        p.grad = torch.randn(p.shape)
+    return made
