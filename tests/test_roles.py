@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.autograd import backward
-from torch.func import functional_call, grad, jacrev, vmap
+from torch.func import functional_call, grad, jacrev, jvp, vmap
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -178,7 +178,7 @@ def test_tied_embeddings(watch: Watch) -> None:
             self.lm_head.weight = self.wte.weight
 
         def forward(self, i: torch.Tensor) -> torch.Tensor:
-            out: torch.Tensor = self.lm_head(self.hidden(self.wte(i).detach().requires_grad_()))
+            out: torch.Tensor = self.lm_head(self.hidden(self.wte(i)))
             return out
 
     model, i = Tied(), torch.arange(8)[None]
@@ -234,10 +234,11 @@ class Symmetric(nn.Module):
 
 def test_parametrized_weights(watch: Watch) -> None:
     x = random(8, 8).requires_grad_()
-    normal = nn.Sequential(parametrizations.spectral_norm(nn.Linear(8, 8)))
+    wraps = (parametrizations.spectral_norm, parametrizations.weight_norm, nn.utils.weight_norm)
+    models = [nn.Sequential(wrap(nn.Linear(8, 8))) for wrap in wraps]
     other = nn.Sequential(nn.Linear(8, 8))
     parametrize.register_parametrization(other[0], "weight", Symmetric())
-    for model in (normal, other):
+    for model in (*models, other):
         count = watch(lambda m=model: backward(m(x).sum()), model)  # type: ignore[misc]
         assert {key: n for key, n in count.items() if key[0] == "0"} == layer("0")
 
@@ -259,6 +260,10 @@ def test_functional_calls(watch: Watch) -> None:
     assert rows == MLP
     parameters = dict(model.named_parameters())  # known to autograd below torch.func as well
     assert watch(lambda: grad(loss)(parameters, x), model) == MLP
+    tangents = {name: v.clone() for name, v in values.items()}
+    forward = watch(lambda: jvp(partial(loss, x=x), (values,), (tangents,)), model)
+    each_layer = (AW, 2), (AA, 1)  # x W, x' W with x' = 0 for the first, x W'
+    assert forward == Counter({(n, "fprop", k): i for n in "023" for k, i in each_layer})
     leaves = {name: v.clone().requires_grad_() for name, v in values.items()}
     assert watch(lambda: backward(loss(leaves, x)), model) == MLP
 
