@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import embedding, pad
 
 from ..formats.packing import (
     pack_codes,
@@ -86,7 +86,7 @@ class RowCodec:
             return self.values(self.unpack(stored["codes"], columns), stored["scales"])
         # Both codewords of a byte at once: this is read at every step of the optimizer.
         pairs = _pairs(self.book, stored["codes"].device)
-        words = pairs[stored["codes"].int()].reshape(len(stored["codes"]), -1)
+        words = embedding(stored["codes"].int(), pairs).reshape(len(stored["codes"]), -1)
         return self._scaled(words[:, :columns], stored["scales"])
 
     def store_symmetric(self, x: Tensor) -> Stored:

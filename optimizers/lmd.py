@@ -7,20 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..formats.errors import InputError, choice
-from .checks import NONFINITE, step_allowed, whole
+from ..formats.errors import InputError
+from .checked import CheckedOptimizer
+from .checks import step_allowed, whole
 from .components import PLACE, advance, begin, drawn, log_gradient
 from .lmd_blocks import Block, blocks_of
 from .lmd_evaluation import evaluated
 from .lmd_options import check_options
 from .lmd_plain import add_plain, step_plain
-from .state import ExactStateOptimizer
 
 #: The u± of a block, and which of its parameters had a gradient.
 Total = tuple[Tensor, list[bool]]
 
 
-class LMD(ExactStateOptimizer):
+class LMD(CheckedOptimizer):
     """Multiplicative steps on two positive log-normal components of every weight.
 
     With w = w⁺ − w⁻, w± = m±·ε±, ε± = exp(σz±), z± ~ N(0, 1), g = dLoss/dw, one step is
@@ -69,7 +69,7 @@ class LMD(ExactStateOptimizer):
             [D, ?]: see `medians.CodedMedians`, also for `storage_rounding`.
         keep_sample: keep w± from drawing to the next step, rather than drawing it twice.
         nonfinite: "refuse" or "skip" a step with a NaN or infinite gradient; those are counted
-            in `skipped`.
+            in `counters`.
         rule: "adamw" in a group makes it a plain AdamW group without noise; lr, betas, `eps`
             and `weight_decay` are then AdamW's.
 
@@ -111,9 +111,7 @@ class LMD(ExactStateOptimizer):
     ) -> None:
         self.samples = whole(samples, 1, "samples", PLACE)
         self.seed = whole(seed, 0, "seed", PLACE)
-        self.nonfinite = choice(nonfinite, NONFINITE, "nonfinite", PLACE)
         self.keep_sample = keep_sample
-        self.skipped = 0
         self.generator = torch.Generator().manual_seed(seed)
         self._sample_start = self.generator.get_state()
         defaults = dict(
@@ -124,7 +122,7 @@ class LMD(ExactStateOptimizer):
         )  # fmt: skip
         self._constructed = False
         self._made: list[Block] | None = None
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, nonfinite)
         self._constructed = True
         self._draw_sample(renew=True)
 
@@ -132,7 +130,6 @@ class LMD(ExactStateOptimizer):
         """Add a group to those given at construction; all weights then take a new noisy sample."""
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        check_options(group)
         group["drawn_sigma"] = group["sigma"]
         if group["rule"] == "lmd":
             for p in group["params"]:
@@ -161,7 +158,7 @@ class LMD(ExactStateOptimizer):
                     with torch.enable_grad():
                         loss = closure()
                 if not step_allowed(self.param_groups, PLACE, self.nonfinite):
-                    self.skipped += 1
+                    self.counters["skipped_steps"] += 1
                     self._return_to(start)
                     return loss
                 self._add_gradients(totals)
@@ -191,24 +188,26 @@ class LMD(ExactStateOptimizer):
         """
         return evaluated(self._blocks(), mode, draw, draws, self.seed)
 
-    def paper_bytes(self) -> int:
-        """Bytes by the paper's count, "one additional vector" to Adam's: m± and v± in float32.
-
-        Groups of the rule "adamw" count their two vectors.
-        """
-        vectors = {"components": 4, "shared": 3}
-        return sum(
-            4 * p.numel() * (vectors[group["momentum"]] if group["rule"] == "lmd" else 2)
-            for group in self.param_groups
-            for p in group["params"]
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles; the blocks are made anew."""
+        kept = ("samples", "seed", "keep_sample", "_sample_start", "_constructed")
+        own = {name: getattr(self, name) for name in kept}
+        return (
+            super().__getstate__() | own | {"_made": None, "generator": self.generator.get_state()}
         )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The counterpart of `__getstate__`; torch's load_state_dict calls it too."""
+        super().__setstate__(state)
+        if isinstance(self.generator, Tensor):
+            numbers, self.generator = self.generator, torch.Generator()
+            self.generator.set_state(numbers)
 
     def state_dict(self) -> dict[str, Any]:
         """torch's state_dict, and the states of the generator: now, and at the current sample."""
         return super().state_dict() | {
             "generator": self.generator.get_state(),
             "sample_start": self._sample_start.clone(),
-            "skipped": self.skipped,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -217,7 +216,7 @@ class LMD(ExactStateOptimizer):
         Raises:
             InputError: it is not the state of an LMD optimizer.
         """
-        missing = {"generator", "sample_start", "skipped"} - state_dict.keys()
+        missing = {"generator", "sample_start"} - state_dict.keys()
         if missing:
             raise InputError(
                 f'LMD: the state_dict has no "{min(missing)}": it is not the state of an LMD'
@@ -226,7 +225,6 @@ class LMD(ExactStateOptimizer):
         self._made = None
         self.generator.set_state(state_dict["generator"].clone())
         self._sample_start = state_dict["sample_start"].clone()
-        self.skipped = state_dict["skipped"]
 
     def _blocks(self) -> list[Block]:
         """The blocks of all LMD groups, in the order in which they draw their noise."""
@@ -290,3 +288,11 @@ class LMD(ExactStateOptimizer):
         for i, there in enumerate(present):
             if there:
                 advance(block.states[i], block.group, block.part(u, i), self.generator)
+
+    def _check_options(self, group: dict[str, Any]) -> None:
+        check_options(group)
+
+    def _paper_bytes(self, p: Tensor, group: dict[str, Any]) -> int:
+        """m± and v±, "one additional vector" to Adam's and the weight; two of AdamW's groups."""
+        lmd = 3 if group["momentum"] == "shared" else 4
+        return 4 * p.numel() * (lmd if group["rule"] == "lmd" else 2)

@@ -116,7 +116,7 @@ class SOAP(CheckedOptimizer):
             if len(g) <= group["max_order"]:
                 side["statistics"] = (1 - _shampoo_beta(group)) * (g @ g.T)
                 side["basis"] = torch.eye(len(g), dtype=g.dtype, device=g.device)
-                self._take_basis(side, algebra.eigenvectors)
+                self._take_basis(side, algebra.eigenvectors(side["statistics"]))
             state["sides"].append(side)
 
     def _adam(self, p: Tensor, matrix: Tensor, turned: Tensor, state: State, group: Group) -> None:
@@ -148,13 +148,9 @@ class SOAP(CheckedOptimizer):
             else:
                 self.counters["failed_statistics"] += 1
             if state["step"] % group["frequency"] == 0:
-                self._take_basis(side, lambda a, q=side["basis"]: algebra.orthogonal(a @ q))
+                self._take_basis(side, algebra.orthogonal(side["statistics"] @ side["basis"]))
 
-    def _take_basis(self, side: dict[str, Tensor], find: Any) -> None:
-        try:
-            basis = find(side["statistics"])
-        except torch.linalg.LinAlgError:
-            basis = None
+    def _take_basis(self, side: dict[str, Tensor], basis: Tensor | None) -> None:
         if basis is not None and bool(torch.isfinite(basis).all()):
             side["basis"] = basis
         else:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
-from functools import cached_property
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -48,8 +48,8 @@ class Delayed(Row):
     """Delayed scaling: the scale of a pass follows from the largest magnitudes of those before.
 
     With amax over the last `history` passes (`max`) or the last (`most_recent`), the scale becomes
-    fl(fl(largest / amax) / 2^margin), float32's largest number where that is infinite; amax = 0
-    and amax = inf keep the scale. It starts as 1. Source: Transformer Engine, DelayedScaling.
+    fl(largest 2^-margin / amax), float32's largest number where that is infinite; amax = 0 and
+    amax = inf keep the scale. It starts as 1. Source: Transformer Engine, DelayedScaling.
     """
 
     history: int = Field(default=1024, ge=1)
@@ -124,21 +124,14 @@ class Operand(Row):
         own = isinstance(get_format(self.format), BlockFormat)
         return self.scaling or ("block" if own else "none")
 
-    @cached_property
+    @property
     def blocks(self) -> BlockFormat | None:
         """The block format, with this row's block and rule; None without scaling by blocks."""
         if self.scales != "block":
             return None
-        fmt = get_format(self.format)
-        if not isinstance(fmt, BlockFormat):
-            element = arithmetic_format(self.format)
-            fmt = BlockFormat(self.format, element, FLOAT32, self.block, "absmax")
-        fmt = replace(fmt, block=self.block or fmt.block, rule=self.rule or fmt.rule)
-        if fmt.scale_rule.zero_point or not all(fmt.block) or not fmt.block:
-            raise InputError(f"{self.format}: zero points and open blocks are for no matrix unit")
-        return fmt
+        return _block_format(self.format, self.block, self.rule)
 
-    @cached_property
+    @property
     def fmt(self) -> GridFormat:
         """The format of the elements."""
         fmt = self.blocks.element if self.blocks else get_format(self.format)
@@ -152,6 +145,18 @@ class Operand(Row):
         if self.blocks is not None:
             update |= {"scaling": "block", "block": self.blocks.block, "rule": self.blocks.rule}
         return Operand.model_validate(self.model_dump() | update)
+
+
+@lru_cache(maxsize=256)
+def _block_format(name: str, block: tuple[int, ...], rule: str) -> BlockFormat:
+    """A block format with that block and rule; around elements, float32 scales by "absmax"."""
+    fmt = get_format(name)
+    if not isinstance(fmt, BlockFormat):
+        fmt = BlockFormat(name, arithmetic_format(name), FLOAT32, block, "absmax")
+    fmt = replace(fmt, block=block or fmt.block, rule=rule or fmt.rule)
+    if fmt.scale_rule.zero_point or not all(fmt.block) or not fmt.block:
+        raise InputError(f"{name}: zero points and open blocks are for no matrix unit")
+    return fmt
 
 
 class Gemm(Row):

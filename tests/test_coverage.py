@@ -32,7 +32,16 @@ def test_each_kind_by_a_hand_count() -> None:
     assert coverage(lambda: x.exp().exp().tanh()) == {"rounded_once": {"exp": 2, "tanh": 1}}
     assert coverage(lambda: x.t().clone()) == {"moved": {"clone": 1, "t": 1}}
     assert coverage(lambda: x.exp(), IEEE) == {"native": {"exp": 1}}
-    assert coverage(lambda: x @ x.mT) == {"bit_exact": {"mm": 1}, "moved": {"transpose": 1}}
+    found = coverage(lambda: x @ x.mT)
+    assert found["bit_exact"] == {"mm": 1} and found["moved"] == {"transpose": 1}
+    assert found["matrix_unit"] == {"nvidia-h100, fma: float32 x float32": 1}
+
+
+def test_what_stands_in_for_a_missing_unit_is_counted() -> None:
+    layer = nn.Linear(32, 4, bias=False)
+    found = coverage(lambda: layer(torch.ones(2, 32)), recipe=load_recipe("mxfp4"), model=layer)
+    ((sentence, calls),) = found["substituted"].items()
+    assert sentence.startswith("nvidia-h100 has no unit for ") and calls == 1
 
 
 def test_what_works_on_other_dtypes_is_named_with_them() -> None:

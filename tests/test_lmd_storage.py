@@ -155,6 +155,22 @@ def test_skipped_samples_leave_the_sample_of_the_step() -> None:
 
     optimizer.step(closure)
     assert len(calls) == 2 and not torch.equal(calls[0], calls[1])
-    assert torch.equal(p, before) and optimizer.skipped == 1
+    assert torch.equal(p, before) and optimizer.counters["skipped_steps"] == 1
     assert torch.equal(optimizer.state_dict()["sample_start"], state["sample_start"])
     assert torch.equal(optimizer.state_dict()["generator"], state["generator"])
+
+
+def test_a_copy_trains_on_as_the_original() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    optimizer = LMD(model.parameters(), storage="lns15g128", sigma=0.3, seed=2)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    twin = deepcopy({"model": model, "optimizer": optimizer})
+    for part in ({"model": model, "optimizer": optimizer}, twin):
+        for _ in range(2):
+            for p in part["model"].parameters():
+                p.grad = torch.ones_like(p)
+            part["optimizer"].step()
+    for p, q in zip(model.parameters(), twin["model"].parameters(), strict=True):
+        assert torch.equal(p, q)

@@ -1,6 +1,8 @@
 """Storage formats by role, held against formats written by others, and what a run occupies."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -401,3 +403,11 @@ def test_runs_are_refused_by_their_fault() -> None:
     optimizer.state[optimizer.param_groups[0]["params"][0]]["bag"] = {1, 2}
     with pytest.raises(InputError, match=r"optimizer state bag is a set"):
         run({"optimizer": {"*": BF16}}, None, optimizer.step)
+
+
+def test_python_of_the_page_runs() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "memory.md").read_text()
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(compile(block, "docs/memory.md", "exec"), names)
+    assert {row["role"] for row in names["trace"].memory()} > {"weight", "master", "activation"}

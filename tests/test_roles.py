@@ -338,7 +338,7 @@ def test_every_operation_of_the_backward_pass_has_its_module() -> None:
     phase = Phase(model)
     seen: dict[str, set[str]] = {}
 
-    class Look(TorchDispatchMode):
+    class Look(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
@@ -347,7 +347,7 @@ def test_every_operation_of_the_backward_pass_has_its_module() -> None:
             return func(*args, **(kwargs or {}))
 
     x = random(3, 4)
-    with phase.following(), Look():
+    with phase.following(), Look():  # type: ignore[no-untyped-call]
         for _ in range(2):
             backward((model(x) * 2).sum())
         assert phase.module == ""

@@ -81,7 +81,7 @@ def paper_bits(n: int, storage: str, bits: int) -> int:
 
 
 def padding(n: int, storage: str, bits: int) -> Fraction:
-    """Bytes that the last byte of every row adds, two matrices of n rows; CQ's factor is one row."""
+    """Bytes that the last byte of every row adds to two matrices; CQ's factor is one row."""
     if n * n < 4096 or storage == "float32":
         return Fraction(0)
     square = n * (-(-n * bits // 8) - Fraction(n * bits, 8))
@@ -257,7 +257,7 @@ def test_nonfinite_gradients_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("storage", ["float32", *STORAGES])
-@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e15, 1e38])
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e15, 3e37])
 def test_zero_tiny_and_huge_gradients_keep_the_weights_finite(scale: float, storage: str) -> None:
     p = parameter(64, 66)
     optimizer = Shampoo([p], storage=storage, statistics_every=1, roots_every=1)

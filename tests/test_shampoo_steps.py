@@ -81,7 +81,7 @@ class Reader:
         n = len(stored["diagonal"])
         codes = self.codes(stored["codes"], n * (n - 1) // 2)[0]
         c, scales = np.diag(stored["diagonal"]), iter(stored["scales"])
-        code = iter(codes)
+        code, scale = iter(codes), 0.0
         for i in range(n):
             for j in range(i):
                 scale = next(scales) if j % 64 == 0 else scale
@@ -223,7 +223,7 @@ def read_root(stored: dict[str, Tensor], reader: Reader) -> Array:
     new = numpy_of(stored)
     if "matrix" in new:
         return new["matrix"]
-    return off(reader.square(new)) + np.diag(new["diagonal"])
+    return np.asarray(off(reader.square(new)) + np.diag(new["diagonal"]))
 
 
 CASES = [

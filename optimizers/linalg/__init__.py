@@ -33,15 +33,17 @@ class LinearAlgebra:
         cholesky: C lower triangular with C·Cᵀ = a; None if a pivot is not positive and finite.
         orthogonal: the Q of a = Q·R by Householder reflections, in LAPACK's signs.
         gram: C·Cᵀ of a lower triangular C.
-        eigenvectors: those of a symmetric matrix as columns, approximately so in "chip".
-        eigh: eigenvalues, ascending, and eigenvectors; None where there is no such routine.
+        eigenvectors: those of a symmetric matrix as columns, approximately so in "chip"; None if
+            they were not found.
+        eigh: eigenvalues, ascending, and eigenvectors, None if they were not found; itself None
+            where there is no such routine.
     """
 
     cholesky: Callable[[Tensor], Tensor | None]
     orthogonal: Callable[[Tensor], Tensor]
     gram: Callable[[Tensor], Tensor]
-    eigenvectors: Callable[[Tensor], Tensor]
-    eigh: Callable[[Tensor], tuple[Tensor, Tensor]] | None
+    eigenvectors: Callable[[Tensor], Tensor | None]
+    eigh: Callable[[Tensor], tuple[Tensor, Tensor] | None] | None
 
 
 def _library_cholesky(a: Tensor) -> Tensor | None:
@@ -55,8 +57,11 @@ def _library_orthogonal(a: Tensor) -> Tensor:
     return q
 
 
-def _library_eigh(a: Tensor) -> tuple[Tensor, Tensor]:
-    values, vectors = torch.linalg.eigh(a)
+def _library_eigh(a: Tensor) -> tuple[Tensor, Tensor] | None:
+    try:
+        values, vectors = torch.linalg.eigh(a)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        return None
     return values, vectors
 
 
@@ -72,8 +77,9 @@ def _iterated_eigenvectors(a: Tensor) -> Tensor:
     return q
 
 
-def _library_eigenvectors(a: Tensor) -> Tensor:
-    return _library_eigh(a)[1].flip(1)
+def _library_eigenvectors(a: Tensor) -> Tensor | None:
+    found = _library_eigh(a)
+    return None if found is None else found[1].flip(1)
 
 
 LINEAR_ALGEBRA = {

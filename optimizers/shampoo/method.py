@@ -72,11 +72,8 @@ def inverse_root(a: Tensor, method: Method) -> Tensor | None:
         identity = torch.eye(len(a), device=a.device)
         return inverse_fourth_root(a + ridge * identity, method.newton_cap)
     assert method.algebra.eigh is not None
-    try:
-        values, vectors = method.algebra.eigh(a)
-    except torch.linalg.LinAlgError:
-        return None
-    return spectral_root(values.clamp(min=0.0), vectors, method.eps)
+    found = method.algebra.eigh(a)
+    return None if found is None else spectral_root(found[0].clamp(min=0.0), found[1], method.eps)
 
 
 def spectral_root(values: Tensor, vectors: Tensor, eps: float) -> Tensor | None:

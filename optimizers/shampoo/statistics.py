@@ -180,10 +180,17 @@ class Eigen:
         return method.square_bits(order)
 
     def _vectors(self, stored: Stored, times: int, method: Method) -> Tensor:
-        v = method.codec.restore(stored, len(stored["values"])).T
-        for _ in range(times):
-            v = 1.5 * v - 0.5 * (v @ (v.T @ v))
-        return v
+        return bjorck(method.codec.restore(stored, len(stored["values"])).T, times)
+
+
+def bjorck(v: Tensor, times: int) -> Tensor:
+    """V ← 1.5·V − 0.5·V·Vᵀ·V: a matrix with singular values near 1 becomes more orthogonal.
+
+    Source: Björck and Bowie, SIAM J. Numer. Anal. 8 (1971).
+    """
+    for _ in range(times):
+        v = 1.5 * v - 0.5 * (v @ (v.T @ v))
+    return v
 
 
 WHOLE = Whole()

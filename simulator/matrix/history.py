@@ -40,7 +40,7 @@ class History:
         amax = self.amax[0] if self.recent else self.amax.max()
         if amax > 0 and np.isfinite(amax):
             with np.errstate(over="ignore"):
-                scale = np.float32(self.largest / amax) / np.float32(2.0**self.margin)
+                scale = np.float32(self.largest * np.float32(2.0**-self.margin)) / amax
             self.scale = np.minimum(scale, _HUGE)
         self.amax = np.roll(self.amax, -1)
         self.amax[0] = 0

@@ -18,6 +18,7 @@ from .chains import chains
 from .conversions import conversions
 from .products import products
 from .programs import programs
+from .shampoo import shampoo
 from .steps import optimizer_steps, steps
 from .timing import PAIRS
 
@@ -27,8 +28,9 @@ SUBJECTS = {
     "products": products,
     "chains": chains,
     "steps": steps,
-    "optimizers": optimizer_steps,
     "programs": programs,
+    "optimizers": optimizer_steps,
+    "shampoo": shampoo,
 }
 
 
