@@ -166,11 +166,11 @@ def test_a_copy_trains_on_as_the_original() -> None:
     for p in model.parameters():
         p.grad = torch.ones_like(p)
     optimizer.step()
-    twin = deepcopy({"model": model, "optimizer": optimizer})
-    for part in ({"model": model, "optimizer": optimizer}, twin):
+    twin, other = deepcopy((model, optimizer))
+    for weights, rule in ((model, optimizer), (twin, other)):
         for _ in range(2):
-            for p in part["model"].parameters():
+            for p in weights.parameters():
                 p.grad = torch.ones_like(p)
-            part["optimizer"].step()
-    for p, q in zip(model.parameters(), twin["model"].parameters(), strict=True):
+            rule.step()
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(p, q)
