@@ -1,6 +1,6 @@
 """LMD: log-normal multiplicative dynamics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,13 +11,10 @@ from ..formats.errors import InputError
 from .checked import CheckedOptimizer
 from .checks import step_allowed, whole
 from .components import PLACE, advance, begin, drawn, log_gradient
-from .lmd_blocks import Block, blocks_of
+from .lmd_blocks import Block, Total, accumulate, blocks_of
 from .lmd_evaluation import evaluated
 from .lmd_options import check_options
 from .lmd_plain import add_plain, step_plain
-
-#: The u± of a block, and which of its parameters had a gradient.
-Total = tuple[Tensor, list[bool]]
 
 
 class LMD(CheckedOptimizer):
@@ -148,7 +145,7 @@ class LMD(CheckedOptimizer):
         """
         if closure is None and self.samples > 1:
             raise InputError(f"LMD: samples = {self.samples} needs step(closure): pass one")
-        totals, sums = dict[Block, Total](), dict[Tensor, Tensor]()
+        totals, sums = dict[tuple[Block, int], Total](), dict[Tensor, Tensor]()
         loss, start = None, self._sample_start
         try:
             for sample in range(self.samples):
@@ -161,13 +158,14 @@ class LMD(CheckedOptimizer):
                     self.counters["skipped_steps"] += 1
                     self._return_to(start)
                     return loss
-                self._add_gradients(totals)
+                if self.samples > 1:
+                    accumulate(totals, self._gradients())
                 add_plain(sums, self.param_groups)
         except InputError:
             self._return_to(start)
             raise
-        for block, (u, present) in totals.items():
-            self._advance(block, u, present)
+        for total in totals.values() if self.samples > 1 else self._gradients():
+            self._advance(*total)
         step_plain(sums, self.param_groups, self.state, self.samples)
         self._draw_sample(renew=True)
         return loss
@@ -244,9 +242,13 @@ class LMD(CheckedOptimizer):
             group = block.group
             if renew:
                 group["drawn_sigma"] = group["sigma"]
-            sample = drawn(block.state, group, group["drawn_sigma"], self.generator)
-            block.write(sample)
-            block.keep_sample(sample if self.keep_sample and group["drawn_sigma"] else None)
+            block.room_for_sample(self.keep_sample and group["drawn_sigma"] > 0)
+            for cut in block.cuts:
+                state = block.cut(cut)
+                sample = drawn(state, group, group["drawn_sigma"], self.generator)
+                block.write(sample, cut)
+                if "sample" in state:
+                    state["sample"].copy_(sample)
 
     def _return_to(self, start: Tensor) -> None:
         """Draw the sample that starts at `start` again, unless it is the current one."""
@@ -254,36 +256,29 @@ class LMD(CheckedOptimizer):
             self.generator.set_state(start)
             self._draw_sample()
 
-    def _add_gradients(self, totals: dict[Block, Total]) -> None:
-        """Add this sample's share of u± to `totals`, with the parameters that have a gradient."""
-        if not self.keep_sample:
-            self.generator.set_state(self._sample_start)
+    def _gradients(self) -> Iterator[Total]:
+        """Every cut's share of u± from this sample, and which parameters have a gradient."""
+        again = torch.Generator()
+        again.set_state(self._sample_start)
         for block in self._blocks():
-            # Drawn for every block, so that one without gradients does not shift the rest.
-            sample = self._sample(block)
+            group = block.group
             gradient, present = block.gradient()
-            if gradient is None:
-                continue
-            if self.samples > 1:
-                gradient = gradient / self.samples
-            share = log_gradient(block.group, sample, gradient)
-            if block in totals:
-                before, seen = totals[block]
-                share = before + share
-                present = [a or b for a, b in zip(present, seen, strict=True)]
-            totals[block] = share, present
+            for cut in block.cuts:
+                state = block.cut(cut)
+                sample = state.get("sample")
+                if sample is None:
+                    # Also without a gradient, so that the rest draws the numbers it drew before.
+                    sample = drawn(state, group, group["drawn_sigma"], again)
+                if gradient is not None:
+                    share = gradient[cut].to(sample.dtype)
+                    if self.samples > 1:
+                        share = share / self.samples
+                    yield block, cut, log_gradient(group, sample, share), present
 
-    def _sample(self, block: Block) -> Tensor:
-        """w± of the current sample, kept or drawn again."""
-        kept: Tensor | None = block.state.get("sample")
-        if kept is not None:
-            return kept
-        return drawn(block.state, block.group, block.group["drawn_sigma"], self.generator)
-
-    def _advance(self, block: Block, u: Tensor, present: list[bool]) -> None:
-        """One step of the block's medians and momenta, of those parameters with a gradient."""
+    def _advance(self, block: Block, cut: slice, u: Tensor, present: list[bool]) -> None:
+        """One step of a cut's medians and momenta, of those parameters with a gradient."""
         if all(present):
-            advance(block.state, block.group, u, self.generator)
+            advance(block.cut(cut), block.group, u, self.generator)
             return
         for i, there in enumerate(present):
             if there:

@@ -174,3 +174,43 @@ def test_a_copy_trains_on_as_the_original() -> None:
             rule.step()
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+def test_large_parameters_in_any_memory_order() -> None:
+    """A transposed matrix, which is stepped whole, and a contiguous one, stepped in cuts."""
+    values = torch.randn(150, 300, generator=torch.Generator().manual_seed(1))
+    plain, turned = nn.Parameter(values.clone()), nn.Parameter(values.T.contiguous().T)
+    assert not turned.is_contiguous()
+    for p in (plain, turned):
+        optimizer = LMD([p], sigma=0.0, prior="initial")
+        for step in range(4):
+            p.grad = torch.sin(3 * p.detach() + step)
+            optimizer.step()
+    torch.testing.assert_close(plain, turned, rtol=2e-7, atol=1e-9)
+    noisy = LMD([plain], sigma=0.2, seed=3)
+    state = noisy.state[plain]
+    torch.testing.assert_close(plain.detach(), state["sample"][0] - state["sample"][1])
+    spread = (state["sample"] / state["m"]).log()
+    assert spread.std().item() == pytest.approx(0.2, rel=0.01)
+
+
+@pytest.mark.parametrize("storage", ["median", "lns15g128"])
+def test_state_that_is_stored_short_stays_the_state(storage: str) -> None:
+    """What a part of the emulation rounds in place is what the next step starts from."""
+    params = [nn.Parameter(torch.linspace(-1, 1, n)) for n in (6, 40, 20_000)]
+    optimizer = LMD(params, storage=storage, betas=(0.0, 0.9), decay=0.0, sigma=0.0)
+    for _ in range(3):
+        for p in params:
+            p.grad = torch.cos(5 * p.detach())
+            state = optimizer.state[p]
+            for key in state:
+                if state[key].is_floating_point():
+                    state[key].copy_(quantize(state[key].contiguous(), "bfloat16"))
+        before = [optimizer.state[p]["v"].clone() for p in params]
+        optimizer.step()
+        for p, v in zip(params, before, strict=True):
+            after = optimizer.state[p]["v"]
+            with optimizer.eval_weights():
+                assert torch.equal(medians_of(optimizer, p)[0] - medians_of(optimizer, p)[1], p)
+            fresh = (after - 0.9 * v) / 0.1
+            assert (fresh[0] >= -1e-4).sum() == (fresh[1] <= 1e-4).sum()
