@@ -36,7 +36,7 @@ OPTIMIZERS: dict[str, tuple[Make, tuple[float, ...]]] = {
         f"shampoo {storage}": (partial(Shampoo, storage=storage, **OFTEN), (0.005, 0.01))
         for storage in ("float32", "vq", "cq", "cq_ef", "eigen")
     },
-    "muon": (partial(Muon, adamw_lr=0.005), (0.01, 0.02, 0.05)),
+    "muon": (partial(Muon, adamw_ratio=0.25), (0.01, 0.02, 0.05)),
     "soap": (SOAP, (0.003, 0.01)),
 }
 
