@@ -100,7 +100,7 @@ def stepped(
     chip: str,
     recipe: str,
     shape: tuple[int, int] = (66, 70),
-) -> tuple[Tensor, dict[str, list[str]]]:
+) -> tuple[Tensor, dict[str, dict[str, int]]]:
     p = nn.Parameter(0.1 * random(*shape))
     optimizer = build(p)
     with emulate(load_chip(chip), load_recipe(recipe)) as trace:

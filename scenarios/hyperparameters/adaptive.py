@@ -55,7 +55,7 @@ class AdamW4bitTable(PlainTable):
 
 
 class MuonTable(PlainTable):
-    """`name = "muon"`: Muon for all matrices, AdamW at `adamw_ratio` times its rate for vectors and scalars."""
+    """`name = "muon"`: Muon for matrices; vectors take AdamW steps at `adamw_ratio` times lr."""
 
     kind = Muon
     name: Literal["muon"]
