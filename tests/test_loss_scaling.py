@@ -289,6 +289,31 @@ def test_a_later_evaluation_that_overflows_is_refused() -> None:
         optimizer.step(closure)
 
 
+def test_a_programs_own_scaler_works() -> None:
+    """It scales, unscales, skips and backs off as on the host."""
+    ends = []
+    for emulated in (False, True):
+        net = layer()
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        scaler = torch.amp.GradScaler("cpu", init_scale=256.0, growth_interval=2)
+
+        def steps(net: Any = net, optimizer: Any = optimizer, scaler: Any = scaler) -> None:
+            for factor in (1.0, float("inf"), 1.0, 1.0):
+                optimizer.zero_grad()
+                scaler.scale((net(random(3, 6)) * factor).sum()).backward()
+                scaler.step(optimizer)
+                scaler.update()
+
+        if emulated:
+            with emulate(IEEE, PLAIN, model=net):
+                steps()
+        else:
+            steps()
+        ends.append((scaler.get_scale(), net.bias.detach().clone()))
+    assert ends[0][0] == ends[1][0] == 256.0
+    assert torch.allclose(ends[0][1], ends[1][1], rtol=1e-6)
+
+
 def test_refusals_say_what_to_do() -> None:
     with pytest.raises(InputError, match=r"initial.*3\.0 is not a power of two"):
         load_recipe("fp32", {"loss_scaling": {"initial": 3}})
