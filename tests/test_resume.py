@@ -168,7 +168,9 @@ def test_a_scenario_goes_on_through_skipped_steps_and_a_cut(
     """The scale starts where float16 gradients overflow; each skip divides it by 64."""
     scaling = "override = { loss_scaling = { initial = 16777216, backoff = 0.015625 } }"
     column = 'chip = "nvidia-h100"\nrecipe = "fp16"\n' + scaling
-    path = write_tiny(tmp_path, ('chip = "generic-int4"\nrecipe = "int4"', column))
+    path = write_tiny(
+        tmp_path, ('chip = "generic-int4"\nrecipe = "int4"', column), optimizers="lmd"
+    )
     run = open_study(path, tmp_path / "runs").runs[1]
 
     def report(step: int, loss: float) -> None:
