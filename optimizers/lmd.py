@@ -223,6 +223,7 @@ class LMD(CheckedOptimizer):
         self._made = None
         self.generator.set_state(state_dict["generator"].clone())
         self._sample_start = state_dict["sample_start"].clone()
+        self._blocks()  # laid out now, not as a part of the next step
 
     def _blocks(self) -> list[Block]:
         """The blocks of all LMD groups, in the order in which they draw their noise."""
