@@ -54,9 +54,9 @@ class Watch:
 
     Raises `NonFiniteError` where a result is not finite though all that went in was (scalars such
     as the -inf of a mask's fill included), or is NaN though nothing that went in was. Movement and
-    creation are not looked at, nor is -inf out of a logarithm or a conversion between formats: masks
-    are written so. What an infinity that came in makes of finite numbers is not made here. A composed operation is judged by its own
-    result, whatever its steps hold on the way.
+    creation are not looked at, nor is -inf out of a logarithm or a conversion between formats:
+    masks are written so. A composed operation is judged by its own result, whatever its steps hold
+    on the way.
     """
 
     def __init__(self, phase: Phase) -> None:
