@@ -4,9 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..formats import FloatFormat, IntegerFormat, Stochastic, get_format
+from ..formats import FloatFormat, IntegerFormat, Rounding, Stochastic, get_format
 from ..formats.errors import InputError, hint
-from ..formats.format import ArithmeticFormat
+from ..formats.format import FLOAT32, ArithmeticFormat, fits
+from ..formats.rounding import get_rounding
 from .dot_unit import DotUnit
 from .order import AnyOrder, KOrder, Promotion, Sequence, SplitK
 from .tables import Row
@@ -163,23 +164,79 @@ class VectorUnit(Unit):
     """Elementwise arithmetic and reductions.
 
     Attributes:
-        format, rounding: of every result; the one offered is float32, nearest-even, subnormals
-            kept, which the host's own instructions round correctly.
-        functions: exp, tanh, ... "rounded_once" from float64, or "host", the float32 library
-            of the machine that runs the simulator.
+        format: of every result: a float format that float32 holds, or float64.
+        rounding: of every result; float64, than which nothing wider is at hand, is nearest_even.
+        random_bits: k of rounding = "stochastic".
+        rule: how those bits decide; see `formats.Stochastic`.
+        flush: subnormals of the format that are zeros: none, inputs, outputs or both.
+        functions: exp, tanh, ... "rounded_once" from float64, or "host", the library of the
+            machine that runs the simulator.
         reduction: "tree" (x[i] + x[i + p] for p the largest power of two below the length, until
             one is left: the order of shuffles in a warp), or "sequential" (ascending).
-        accumulator: format of a reduction's partial sums.
+        accumulator, accumulator_rounding: of a reduction's partial sums; the rounding is that of
+            the unit where none is given.
         bias: where a bias joins a matrix product: as C of the "accumulator", or added by this
             unit in the "epilogue".
     """
 
-    format: Literal["float32"]
-    rounding: Literal["nearest_even"] = "nearest_even"
+    format: str
+    rounding: str = "nearest_even"
+    random_bits: int | None = Field(default=None, ge=1, le=27)
+    rule: Literal["srff", "srf", "src"] | None = None
+    flush: Literal["none", "inputs", "outputs", "both"] = "none"
     functions: Literal["rounded_once", "host"] = "rounded_once"
     reduction: Literal["tree", "sequential"] = "tree"
-    accumulator: Literal["float32"]
+    accumulator: str
+    accumulator_rounding: str | None = None
     bias: Literal["accumulator", "epilogue"] = "epilogue"
+
+    @field_validator("format", "accumulator")
+    @classmethod
+    def _known_format(cls, name: str) -> str:
+        fmt = arithmetic_format(name)
+        held = fmt.name == "float64" or fits(fmt, FLOAT32)
+        if not isinstance(fmt, FloatFormat) or not held or not fmt.signed or not fmt.zero:
+            raise InputError(
+                f"{fmt.name} is not one of float64 and the signed float formats that float32 holds"
+            )
+        return fmt.name
+
+    @field_validator("rounding", "accumulator_rounding")
+    @classmethod
+    def _known_rounding(cls, name: str | None) -> str | None:
+        return name if name in (None, "stochastic") else str(get_rounding(str(name)))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "VectorUnit":
+        sums = self.accumulator_rounding or self.rounding
+        given = self.random_bits is not None and self.rule is not None
+        if ("stochastic" in (self.rounding, sums)) != given:
+            raise InputError('random_bits and rule go with rounding = "stochastic"')
+        for name, rounding in ((self.format, self.rounding), (self.accumulator, sums)):
+            if name == "float64" and rounding != "nearest_even":
+                raise InputError(f'float64 is rounded "nearest_even", not "{rounding}"')
+        if self.format == "float64" and self.accumulator != "float64":
+            raise InputError(f"a float64 unit accumulates in float64, not {self.accumulator}")
+        if self.format == "float64" and self.flush != "none":
+            raise InputError("flush is for formats narrower than float64; leave it out")
+        if self.functions == "host" and not self.plain:
+            raise InputError('functions = "host" is for float32 and float64 in IEEE arithmetic')
+        return self
+
+    @property
+    def plain(self) -> bool:
+        """Whether +, -, *, / and sqrt are the host's own: IEEE float32 or float64, nearest-even."""
+        return (
+            self.format in ("float32", "float64")
+            and self.rounding == "nearest_even"
+            and self.flush == "none"
+        )
+
+    def how(self, rounding: str) -> Rounding | Stochastic:
+        """A rounding of this unit, with its random bits."""
+        if rounding == "stochastic":
+            return Stochastic(self.random_bits or 1, self.rule or "srff")
+        return Rounding(rounding)
 
 
 class ConversionUnit(Unit):

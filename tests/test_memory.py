@@ -350,6 +350,8 @@ def test_steps_within_steps_store_once() -> None:
         optimizer.step()
         scheduler.step()
         state = trace.state_dict()
+        (update,) = (r for r in trace.take() if (r["module"], r["operand"]) == ("weight", "update"))
+    assert update["values"] == 36
     fast = start - 0.1 * net.weight.grad  # type: ignore[operator]
     assert near(state["weights"]["weight"]["master"], start.lerp(fast, 0.5), 1e-6)
     assert same(net.weight, bfloat16(state["weights"]["weight"]["master"]))

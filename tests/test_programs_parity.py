@@ -99,7 +99,7 @@ SUMS: dict[str, Callable[[Callable[[Tensor], Tensor]], Tensor]] = {
     "conv2d": lambda m: F.conv2d(
         m(IMAGE), m(KERNEL), None, stride=(2, 1), padding=1, dilation=(1, 2), groups=2
     ),
-    "conv1d": lambda m: F.conv1d(m(IMAGE[0]), m(KERNEL[:6, :, :, 0]), groups=2),
+    "conv1d": lambda m: F.conv1d(m(IMAGE[:, :, 0]), m(KERNEL[..., 0]), groups=2),
     "conv3d": lambda m: F.conv3d(m(IMAGE[None, :1]), m(KERNEL[None, :1])),
     "conv transposed": lambda m: F.conv_transpose2d(
         m(IMAGE), m(KERNEL[:6]), stride=2, output_padding=1

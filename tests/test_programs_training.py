@@ -42,7 +42,7 @@ def trained(chip: str, recipe: str, program: str, optimizer: str, steps: int) ->
         for module, counts in PROGRAMS[program].products.items()
     }
     assert count_products(run.rows) == expected
-    assert run.coverage["native"] == []
+    assert not run.coverage["native"], run.coverage["native"]
     return run
 
 

@@ -307,7 +307,10 @@ def expected(unit: Any, kind: str, a: Operand, b: Operand) -> Array:
 @pytest.mark.parametrize(("name", "chip", "unit", "kind"), PRODUCTS)
 def test_one_product_of_each_recipe(name: str, chip: str, unit: Any, kind: str) -> None:
     """Oracle operands, the unit's exact reference, the rescaling, the stored format."""
-    recipe, hardware = load_recipe(name, {"exempt_last": 0}), load_chip(chip)
+    over: dict[str, Any] = {"exempt_last": 0}
+    if name == "bf16-sr":  # what memory rounds stochastically, here rounds as the operand
+        over["memory"] = {"weight": {"rounding": "nearest_even"}}
+    recipe, hardware = load_recipe(name, over), load_chip(chip)
     row = hardware.matrix_row(unit[0], unit[1], instruction=unit[2], output=None)
     path = find_path(hardware, recipe, "fprop", "activation", "weight")
     assert path.kind == kind and path.row == row

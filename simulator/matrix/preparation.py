@@ -114,6 +114,7 @@ def _rounded(
         *make_plan(row.fmt, mode, bits, get_overflow(row.overflow), True),
         np.uint64(seed % 2**64), np.uint64(stream),
     )  # fmt: skip
-    if not row.fmt.grid.has_nan:
+    lost = [np.isnan(part).any() for part in (found.scales, found.factor) if part is not None]
+    if not row.fmt.grid.has_nan and any(lost):
         out[np.isnan(out)] = 0.0  # the factor or the scale is NaN and makes the results NaN
     return out

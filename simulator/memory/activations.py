@@ -36,8 +36,9 @@ class Activations:
     """Hooks on what autograd saves: forward goes on with x, backward reads stored(x) once.
 
     A storage that is saved whole, under any view, is rounded and counted once; parts of one are
-    stored apart. Of a checkpointed function only the inputs are: what is computed while the engine
-    runs, as a checkpoint's second forward, is used at once and stays as it was computed.
+    stored apart. What is saved while the engine runs stays as it was computed: by the second
+    forward of a checkpointed function, of which only the inputs are stored, and by a backward pass
+    that is itself differentiated.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class Activations:
 
     def _pack(self, x: Tensor) -> Any:
         with self.phase.pause(), torch.no_grad():
-            computing_again = torch._C._current_graph_task_id() != -1
+            # Hooks run without gradients, which would tell a recomputation from a backward pass.
+            backward = torch._C._current_graph_task_id() != -1
             parameter = self._is_parameter(x.untyped_storage()._cdata)
-            if computing_again or parameter or not x.is_floating_point():
+            if backward or parameter or not x.is_floating_point():
                 return _Handle(_Saved(x, x), _same)
             base = _without_expansion(x)
             key = (x.untyped_storage()._cdata, x._version, x.dtype, _geometry(base))

@@ -102,7 +102,8 @@ class LossScaling:
                     "(the recipe rounds it)"
                 )
             stack.callback(leaf.register_hook(self._unscaled).remove)
-            put_first(leaf._backward_hooks)
+            hooks: Any = leaf._backward_hooks
+            put_first(hooks)
 
     def _unscaled(self, gradient: Tensor) -> Tensor | None:
         """On its way into `.grad`; a gradient that is only asked for passes as it is."""

@@ -1,6 +1,6 @@
 """Storage formats of weights, gradients, optimizer states and saved activations."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ class Memory:
             if module is model:
                 self._see_model()
 
-        def look_at(own: list[tuple[str, Tensor]]) -> Any:
+        def look_at(own: Sequence[tuple[str, Tensor]]) -> Any:
             def look_at_own(module: torch.nn.Module, args: Any) -> None:
                 with self.phase.pause():
                     for name, parameter in own:

@@ -11,29 +11,30 @@ from .trace import Trace
 
 
 class Updates:
-    """Compares every parameter before and after a counted step."""
+    """Compares every parameter before and after a counted step, the outermost that holds it."""
 
     def __init__(self, phase: Phase, trace: Trace) -> None:
         self.phase, self.trace = phase, trace
-        self._before: list[tuple[str, torch.Tensor, torch.Tensor]] = []
+        self._open: list[list[tuple[str, torch.Tensor, torch.Tensor]]] = []
 
     def step_begins(self, optimizer: torch.optim.Optimizer) -> None:
         """Keep the weights as stored, and count the gradients that the optimizer will read."""
-        self._before = []
+        known_already = {id(p) for level in self._open for _, p, _ in level}
+        self._open.append([])
         if not self.trace.sampling:
             return
         model = self.phase.model
         names = dict(model.named_parameters()) if model is not None else {}
         known = {id(parameter): name for name, parameter in names.items()}
         for p in (p for group in optimizer.param_groups for p in group["params"]):
-            if p.grad is not None and not p.grad.is_sparse:
+            if p.grad is not None and not p.grad.is_sparse and id(p) not in known_already:
                 name = known.get(id(p), "")
-                self._before.append((name, p, p.detach().clone()))
+                self._open[-1].append((name, p, p.detach().clone()))
                 self._survey(name, "gradient", p.grad)
 
     def step_ends(self, optimizer: torch.optim.Optimizer) -> None:
         """Count the weights with a gradient that are the same bits, and the weights' exponents."""
-        for name, parameter, before in self._before:
+        for name, parameter, before in self._open.pop():
             gradient = parameter.grad
             self._survey(name, "weight", parameter)
             if gradient is None or gradient.is_sparse:
@@ -42,7 +43,6 @@ class Updates:
             stalled = int((pushed & (parameter.detach() == before)).sum())
             counts = self.trace.counts(_key(name, "update", parameter))
             counts.add(values=int(pushed.sum()), stalled=stalled)
-        self._before = []
 
     def _survey(self, name: str, operand: str, x: torch.Tensor) -> None:
         """Range and exponents of a tensor, as it is."""

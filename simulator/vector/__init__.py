@@ -1,5 +1,7 @@
-"""The vector unit: elementwise functions and sums."""
+"""The vector unit: elementwise arithmetic, functions, reductions and accumulations."""
 
-from .reductions import count, in_float64, reduce_sum
+from .dtypes import floats
+from .handlers import VectorHandlers
+from .work import VectorWork
 
-__all__ = ["count", "in_float64", "reduce_sum"]
+__all__ = ["VectorHandlers", "VectorWork", "floats"]

@@ -1,50 +1,69 @@
-"""The vector unit: elementwise functions, and sums in the chip's order, on float32 tensors."""
+"""Sums and products over dimensions of a tensor, in the vector unit's order."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_map
 
-from ..kernels.reduction import sum_rows
-from ..units import VectorUnit
+from ..kernels.reduction import reduce_rounded, reduce_rows, reduce_short
 
+if TYPE_CHECKING:
+    from .work import VectorWork
 
-def in_float64(func: torch._ops.OpOverload, args: Any, kwargs: Any) -> Any:
-    """func computed in float64 and rounded once to float32, every float32 result of it."""
-    wide = tree_map(_widen, (args, kwargs))
-    return tree_map(_narrow, func(*wide[0], **wide[1]))
+#: Tensors smaller than this are not worth a second thread.
+SHORT = 32768
 
 
-def _widen(x: Any) -> Any:
-    return x.double() if isinstance(x, torch.Tensor) and x.dtype == torch.float32 else x
+def reduce(x: torch.Tensor, dims: Any, keepdim: bool, vector: "VectorWork", product: bool) -> Any:
+    """Over `dims` (all if None or empty), whose elements stand in row-major order of `x`.
 
-
-def _narrow(x: Any) -> Any:
-    return x.float() if isinstance(x, torch.Tensor) and x.dtype == torch.float64 else x
-
-
-def reduce_sum(
-    x: torch.Tensor, dims: list[int] | int | None, keepdim: bool, unit: VectorUnit
-) -> torch.Tensor:
-    """Sum over `dims` (all if empty) in the unit's order, float32, rounded at every addition."""
-    wanted = list(range(x.ndim)) if dims is None or dims == [] else dims
-    axes = [d % max(x.ndim, 1) for d in ([wanted] if isinstance(wanted, int) else wanted)]
+    Rounded: each addition or multiplication into the accumulator. Elements are read exactly.
+    """
+    axes = axes_of(x, dims)
     if not axes:
         return x.clone()
-    kept = [d for d in range(x.ndim) if d not in axes]
-    array = x.detach().numpy().transpose(kept + axes)
-    outer = array.shape[: len(kept)]
-    rows = np.array(array, np.float32, order="C").reshape(int(np.prod(outer)), -1)
-    out = np.zeros(rows.shape[0], np.float32)
-    if rows.size:
-        sum_rows(rows, out, unit.reduction == "tree")
-    shape = [1 if d in axes else x.shape[d] for d in range(x.ndim)] if keepdim else list(outer)
+    stacked, kept = _stacked(x, axes)
+    sums, tree = vector.sums, vector.unit.reduction == "tree"
+    out = np.empty((stacked.shape[0], stacked.shape[2]), np.float64)
+    if sums.dtype is torch.float32:
+        out = np.empty(out.shape, np.float32)
+    if stacked.size == 0:
+        out.fill(1.0 if product else 0.0)
+    elif not sums.plain:
+        reduce_rounded(stacked, out, tree, product, *sums.plan, *sums.random())
+    elif stacked.size < SHORT:
+        reduce_short(stacked, out, tree, product)
+    else:
+        reduce_rows(stacked, out, tree, product)
+    shape = [1 if d in axes else x.shape[d] for d in range(x.ndim)] if keepdim else kept
     return torch.from_numpy(out.reshape(shape))
 
 
-def count(x: torch.Tensor, dims: list[int] | int | None) -> int:
+def axes_of(x: torch.Tensor, dims: Any) -> list[int]:
+    """`dims` as ascending non-negative numbers; all if None or empty."""
+    if dims is None or dims == [] or dims == ():
+        return list(range(x.ndim))
+    wanted = [dims] if isinstance(dims, int) else dims
+    return sorted({d % max(x.ndim, 1) for d in wanted}) if x.ndim else []
+
+
+def count(x: torch.Tensor, dims: Any) -> int:
     """How many elements a reduction over `dims` adds."""
-    if dims is None or dims == []:
-        return x.numel()
-    return int(np.prod([x.shape[d] for d in ([dims] if isinstance(dims, int) else dims)]))
+    return int(np.prod([x.shape[d] for d in axes_of(x, dims)]))
+
+
+def _stacked(x: torch.Tensor, axes: list[int]) -> tuple[Any, list[int]]:
+    """x as (O, L, C) with the reduced elements along L, copied only where its strides need it."""
+    others = [d for d in range(x.ndim) if d not in axes]
+    kept = [x.shape[d] for d in others]
+    length = int(np.prod([x.shape[d] for d in axes]))
+    x = x.detach()
+    first, last = axes[0], axes[-1]
+    if last - first + 1 == len(axes) and x.is_contiguous():
+        outer = int(np.prod(x.shape[:first]))
+        return x.numpy().reshape(outer, length, int(np.prod(x.shape[last + 1 :]))), kept
+    columns = x.permute(axes + others)
+    if columns.is_contiguous():
+        return columns.numpy().reshape(1, length, -1), kept
+    rows = x.permute(others + axes).contiguous()
+    return rows.numpy().reshape(int(np.prod(kept)), length, 1), kept

@@ -25,7 +25,7 @@ class Run(NamedTuple):
     losses: list[float]
     parameters: dict[str, torch.Tensor]
     rows: list[dict[str, Any]]
-    coverage: dict[str, list[str]]
+    coverage: dict[str, dict[str, int]]
 
 
 def train(
