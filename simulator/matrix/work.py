@@ -177,14 +177,14 @@ class MatrixWork:
         sums: Stack = unit.matmul(
             x, y.swapaxes(1, 2), start, **scales,
             seed=self.trace.seed, stream=self.trace.next_stream(), check=False,
-        ).astype(np.float32)  # fmt: skip
+        ).astype(x.dtype)  # fmt: skip
         return sums
 
     def _operand(self, x: torch.Tensor, product: Product, path: Path, side: int) -> Prepared:
         """One operand (B, R, K), a row meeting in one dot product, prepared and counted."""
         row, rounding = path.operands[side], path.roundings[side]
-        values = _values(x, product.module)
-        if row.format == "float32" and row.scales == "none" and row.hadamard.size == 1:
+        values = _values(x, row.format, product.module)
+        if row.format == str(values.dtype) and row.scales == "none" and row.hadamard.size == 1:
             plain = Prepared(values, None, None, (1, 1), Conversion.unscaled(values, values))
             self.trace.count_rounding(self._key(product, row.format, side), plain.conversion)
             return plain
@@ -213,24 +213,26 @@ class MatrixWork:
 
     def _stored(self, sums: Stack, gemm: str) -> Stack:
         fmt: str = getattr(self.recipe.rows.output, gemm)
-        return sums if fmt == "float32" else quantize(sums, fmt, overflow="infinity")
+        return sums if fmt == str(sums.dtype) else quantize(sums, fmt, overflow="infinity")
 
 
 def _array(x: torch.Tensor) -> Stack:
-    array: Stack = x.detach().float().numpy()
+    array: Stack = (x if x.dtype == torch.float64 else x.float()).detach().numpy()
     return array
 
 
-def _values(x: torch.Tensor, module: str) -> Stack:
-    """The operand as contiguous float32."""
-    if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+def _values(x: torch.Tensor, fmt: str, module: str) -> Stack:
+    """The operand as contiguous float32; as float64 where the recipe has it in that format."""
+    wide = fmt == "float64"
+    if not x.is_floating_point() or (x.dtype == torch.float64 and not wide):
         raise InputError(
             f"{module or 'a product'}: {x.dtype} operands: matrix products are "
-            "emulated for float32, bfloat16 and float16 tensors; convert with .float()"
+            "emulated for float32, bfloat16 and float16 tensors, and for float64 ones if the "
+            "recipe's operand is float64; convert with .float()"
         )
     if x.device.type != "cpu":
         raise InputError(f"tensor on {x.device}: emulation runs on the CPU; use model.cpu()")
-    return np.ascontiguousarray(x.detach().float().numpy())
+    return np.ascontiguousarray((x.double() if wide else x.float()).detach().numpy())
 
 
 def _restored(x: Prepared, fmt: Any) -> Stack:
