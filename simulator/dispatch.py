@@ -44,6 +44,7 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._handlers: dict[str, Handler] = {
             "matrix": self.forms,
             "exact": self.vector.exact,
+            "root": self.vector.native if self.host else self.vector.root,
             "function": self.vector.native if self.host else self.vector.function,
             "reduction": self.vector.reduction,
             "scan": self.vector.scan,
@@ -95,7 +96,7 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """A composition of operations, each of which comes back here."""
 
         def composed(func: Op, args: Any, kwargs: Any) -> Any:
-            return self._inside(function, args, kwargs)
+            return self.vector.settled(self._inside(function, args, kwargs))
 
         return composed if getattr(function, "writes", False) else self.vector.in_unit(composed)
 
@@ -109,7 +110,7 @@ class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _decomposed(self, func: Op, args: Any, kwargs: Any) -> Any:
         """PyTorch's own decomposition."""
         try:
-            return self._inside(decomposition_table[func], args, kwargs)
+            return self.vector.settled(self._inside(decomposition_table[func], args, kwargs))
         except UndeclaredOperation as error:
             if "prims::" in str(error):  # a primitive of PyTorch's own: name what the user called
                 raise self._undeclared(func) from error

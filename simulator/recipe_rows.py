@@ -112,7 +112,8 @@ class Operand(Row):
             policy != "saturate" and (whole or self.blocks is not None)
         ):
             raise InputError(f'{self.format} needs a scaling and overflow = "saturate"')
-        if not fits(self.fmt, FLOAT32):
+        plain = self.scales == "none" and self.hadamard.size == 1
+        if not fits(self.fmt, FLOAT32) and not (self.format == "float64" and plain):
             raise InputError(f"{self.format}: float32 cannot hold every value of this operand")
         if self.shrink != 1.0 and self.scales == "none":
             raise InputError(f"shrink = {self.shrink} needs a scaling")
@@ -209,7 +210,8 @@ class Outputs(Row):
     @classmethod
     def _known(cls, name: str) -> str:
         fmt = arithmetic_format(name)
-        if not isinstance(fmt, FloatFormat) or not fits(fmt, FLOAT32) or not fmt.infinity:
+        held = fmt.name == "float64" or fits(fmt, FLOAT32)
+        if not isinstance(fmt, FloatFormat) or not held or not fmt.infinity:
             raise InputError(f"{name} is not a float format with infinity that float32 holds")
         return fmt.name
 

@@ -52,7 +52,7 @@ def lowered(x, y, total):  # type: ignore[no-untyped-def]
 @scalar_jit
 def quotient_to_odd(x, y):  # type: ignore[no-untyped-def]
     """x / y, of float32 numbers."""
-    quotient = x / y
+    quotient = np.divide(x, y)  # x / y would raise where y is 0
     # The remainder has the sign of (exact - quotient) y.
     remainder = fma(-quotient, y, x)
     return _to_odd(quotient, remainder if y > 0.0 else -remainder)

@@ -183,7 +183,11 @@ class Convolutions:
     ) -> torch.Tensor:
         """(G, N P, K) @ (G, K, O / G) -> (N, O, *size)."""
         groups, outputs = a.shape[0], b.shape[-1]
-        grouped = None if bias is None else bias.float().reshape(groups, 1, outputs)
+        grouped = (
+            None
+            if bias is None
+            else bias.to(torch.promote_types(bias.dtype, torch.float32)).reshape(groups, 1, outputs)
+        )
         sums = self._multiply(product, a, b, grouped).reshape(groups, images, prod(size), outputs)
         return sums.permute(1, 0, 3, 2).reshape(images, groups * outputs, *size)
 

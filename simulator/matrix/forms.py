@@ -71,7 +71,11 @@ class Forms:
             result: torch.Tensor = func(*args, **kwargs)  # raises what PyTorch has to say
             return result
         alpha, beta = kwargs.get("alpha", 1), kwargs.get("beta", 1)
-        addend = args[0].float() if start and beta != 0 else None
+        addend = (
+            args[0].to(torch.promote_types(args[0].dtype, torch.float32))
+            if start and beta != 0
+            else None
+        )
         form = _form(name, a, b, addend)
         inside = form.addend if alpha == 1 and beta == 1 else None
         product = self._multiply(a, b, form, inside)

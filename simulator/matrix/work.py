@@ -177,19 +177,20 @@ class MatrixWork:
         sums: Stack = unit.matmul(
             x, y.swapaxes(1, 2), start, **scales,
             seed=self.trace.seed, stream=self.trace.next_stream(), check=False,
-        ).astype(np.float32)  # fmt: skip
+        ).astype(x.dtype)  # fmt: skip
         return sums
 
     def _operand(self, x: torch.Tensor, product: Product, path: Path, side: int) -> Prepared:
         """One operand (B, R, K), a row meeting in one dot product, prepared and counted."""
         row, rounding = path.operands[side], path.roundings[side]
-        values = _values(x, product.module)
-        if row.format == "float32" and row.scales == "none" and row.hadamard.size == 1:
+        values = _values(x, product.module, row.format)
+        if row.format in ("float32", "float64") and row.scales == "none" and row.hadamard.size == 1:
             plain = Prepared(values, None, None, (1, 1), Conversion.unscaled(values, values))
             self.trace.count_rounding(self._key(product, row.format, side), plain.conversion)
             return plain
         stream = self.trace.next_stream() if row.rounding == "stochastic" else 0
-        name = f"{self.exempt.owners.get(product.module, product.module)}|{product.names[side]}"
+        module = self.exempt.owners.get(product.module, product.module)
+        name = f"{module}|{product.names[side]}|{row.format}"
         given = None
         if self.histories is not None and row.scales == "delayed":
             given = self.histories.scale(name, row)
@@ -213,20 +214,23 @@ class MatrixWork:
 
     def _stored(self, sums: Stack, gemm: str) -> Stack:
         fmt: str = getattr(self.recipe.rows.output, gemm)
-        return sums if fmt == "float32" else quantize(sums, fmt, overflow="infinity")
+        return sums if fmt in ("float32", "float64") else quantize(sums, fmt, overflow="infinity")
 
 
 def _array(x: torch.Tensor) -> Stack:
-    array: Stack = x.detach().float().numpy()
+    array: Stack = (x.detach() if x.dtype == torch.float64 else x.detach().float()).numpy()
     return array
 
 
-def _values(x: torch.Tensor, module: str) -> Stack:
-    """The operand as contiguous float32."""
+def _values(x: torch.Tensor, module: str, fmt: str) -> Stack:
+    """The operand as contiguous float32; as float64 where that is its format."""
+    if fmt == "float64":
+        return np.ascontiguousarray(x.detach().double().numpy())
     if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise InputError(
-            f"{module or 'a product'}: {x.dtype} operands: matrix products are "
-            "emulated for float32, bfloat16 and float16 tensors; convert with .float()"
+            f"{module or 'a product'}: {x.dtype} operands: matrix products are emulated for "
+            "float32, bfloat16 and float16 tensors, and in a recipe of float64; convert with "
+            ".float()"
         )
     if x.device.type != "cpu":
         raise InputError(f"tensor on {x.device}: emulation runs on the CPU; use model.cpu()")

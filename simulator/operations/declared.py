@@ -10,7 +10,7 @@ from ...formats.errors import InputError, choice
 from . import tables
 
 Kind = Literal[
-    "matrix", "exact", "function", "reduction", "scan", "accumulation", "converted", "moved",
+    "matrix", "exact", "root", "function", "reduction", "scan", "accumulation", "converted", "moved",
     "pointwise", "composite",
 ]  # fmt: skip
 
@@ -19,6 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _GROUPS: tuple[tuple[Kind, frozenset[str]], ...] = (
     ("matrix", tables.MATRIX),
     ("exact", tables.EXACT),
+    ("root", tables.ROOTS),
     ("function", tables.FUNCTIONS),
     ("reduction", tables.REDUCTIONS),
     ("scan", tables.SCANS),

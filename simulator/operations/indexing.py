@@ -1,5 +1,6 @@
 """Gradients that add into chosen places: sums by ascending index of what is added."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,19 +16,15 @@ def add_at(grad: Tensor, places: Tensor, shape: Sequence[int], dims: int) -> Ten
     """
     lead = list(shape[: len(shape) - dims])
     flat = grad.reshape([*lead, -1])
-    size = 1
-    for n in shape[len(shape) - dims :]:
-        size *= n
+    size = math.prod(shape[len(shape) - dims :])
     out = torch.index_add(grad.new_zeros([*lead, size]), -1, places.reshape(-1), flat)
     return out.reshape(list(shape))
 
 
-def positions(shape: Sequence[int]) -> Tensor:
-    """The flat position of every element, float64, that data movement may carry along."""
-    count = 1
-    for n in shape:
-        count *= n
-    return torch.arange(count, dtype=torch.float64).reshape(list(shape))
+def positions(shape: Sequence[int], first: int = 0) -> Tensor:
+    """The flat position of every element, from `first` on: float64, for data movement to carry."""
+    count = math.prod(shape)
+    return torch.arange(first, first + count, dtype=torch.float64).reshape(list(shape))
 
 
 @register_op("embedding_dense_backward")
@@ -59,7 +56,7 @@ def col2im(
     """Columns of patches added back to the image."""
     lead = x.shape[:-2]
     taps = kernel[0] * kernel[1]
-    image = positions([1, 1, *size]) + 1  # padding is 0
+    image = positions([1, 1, *size], 1)  # padding is 0
     places = torch.nn.functional.unfold(image, kernel, dilation, padding, stride)[0]
     channels = x.shape[-2] // taps
     flat = x.reshape(-1, channels, taps * x.shape[-1])

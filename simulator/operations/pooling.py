@@ -101,7 +101,7 @@ def _average(name: str, dims: int) -> None:
             x.shape[-dims:], kernel, stride, padding, ceil_mode, count_include_pad, divisor_override
         )
         share = grad / windows.divisors.to(grad.dtype)
-        places = windows.of(positions(x.shape[-dims:]) + 1).to(torch.int64)  # padding is 0
+        places = windows.of(positions(x.shape[-dims:], 1)).to(torch.int64)  # padding is 0
         lead = list(x.shape[:-dims])
         taps = math.prod(windows.kernel)
         each = share.reshape([*lead, -1, 1]).expand([*lead, -1, taps]).reshape([*lead, -1])

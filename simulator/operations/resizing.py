@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,25 +20,26 @@ Taps = list[tuple[Tensor, Tensor]]
 
 def _taps(size: int, out: int, cubic: bool, corners: bool, scale: float | None) -> Taps:
     """Where each output lies between its neighbours: two taps, or the four of a cubic, a = -3/4."""
-    o = torch.arange(out, dtype=torch.float64)
+    o = np.arange(out, dtype=np.float64)
     if corners:
         x = o * ((size - 1) / (out - 1) if out > 1 else 0.0)
     else:
         x = (o + 0.5) * (1 / scale if scale else size / out) - 0.5
-        x = x if cubic else x.clamp(min=0)
-    low = x.floor()
+        x = x if cubic else np.maximum(x, 0.0)
+    low = np.floor(x)
     t = x - low
-    low = low.to(torch.int64)
     if not cubic:
-        weights = [1 - t, t]
-        places = [low, low + 1]
+        weights, places = [1 - t, t], [low, low + 1]
     else:
         a = -0.75
         near = [((a + 2) * u - (a + 3)) * u * u + 1 for u in (t, 1 - t)]
         far = [((a * u - 5 * a) * u + 8 * a) * u - 4 * a for u in (t + 1, 2 - t)]
         weights = [far[0], near[0], near[1], far[1]]
         places = [low - 1, low, low + 1, low + 2]
-    return [(p.clamp(0, size - 1), w) for p, w in zip(places, weights, strict=True)]
+    inside = [np.clip(p, 0, size - 1).astype(np.int64) for p in places]
+    return [
+        (torch.from_numpy(p), torch.from_numpy(w)) for p, w in zip(inside, weights, strict=True)
+    ]
 
 
 def _resize(x: Tensor, axis: int, taps: Taps) -> Tensor:

@@ -11,7 +11,7 @@ MATRIX = frozenset(
 
 #: Vector unit, one IEEE operation or none: correctly rounded by the host's float32 as well.
 EXACT = frozenset(
-    """add sub rsub mul div neg abs sqrt reciprocal maximum minimum fmax fmin max min amax amin
+    """add sub rsub mul div neg abs reciprocal maximum minimum fmax fmin max min amax amin
     argmax argmin clamp clamp_min clamp_max relu threshold threshold_backward hardtanh sign sgn
     signbit copysign floor ceil round trunc frac fmod floor_divide eq ne lt le gt ge equal isnan
     isinf isfinite isclose isposinf isneginf isin allclose logical_and logical_or logical_not
@@ -22,6 +22,9 @@ EXACT = frozenset(
     max_pool3d_with_indices adaptive_max_pool2d adaptive_max_pool3d max_unpool2d max_unpool3d
     nextafter ldexp gcd lcm histc bincount unique_dim _unique2 unique_consecutive""".split()
 )
+
+#: Vector unit, correctly rounded; the host's vector library is off by an ulp here and there.
+ROOTS = frozenset({"sqrt"})
 
 #: Vector unit, functions: computed in float64 and rounded once, or by the host.
 FUNCTIONS = frozenset(
@@ -70,6 +73,7 @@ MOVED = frozenset(
     rand_like randn_like randint randint_like randperm normal normal_functional uniform bernoulli
     exponential geometric cauchy log_normal random multinomial _fused_dropout
     lift_fresh lift lift_fresh_copy _local_scalar_dense is_same_size set resize
+    _has_same_storage_numel
     constant_pad_nd select_backward slice_backward diagonal_backward slice_scatter select_scatter
     diagonal_scatter as_strided_scatter index_fill index_copy _unsafe_index one_hot view_as
     unsafe_split unsafe_split_with_sizes unsafe_chunk swapaxes real imag view_as_real is_pinned

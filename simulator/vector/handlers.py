@@ -19,7 +19,7 @@ Op = torch._ops.OpOverload
 Handler = Callable[[Op, Any, Any], Any]
 Tensor = torch.Tensor
 
-_ARITHMETIC = {"add": ADD, "sub": SUB, "mul": MUL, "div": DIV, "sqrt": SQRT}
+_ARITHMETIC = {"add": ADD, "sub": SUB, "mul": MUL, "div": DIV}
 _BITS = {torch.float64: 64, torch.float32: 32}
 
 
@@ -53,20 +53,35 @@ class VectorHandlers:
                 native = func(*args, **kwargs)  # integers: exact, or a quotient in floating point
                 if not native.dtype.is_floating_point:
                     return native
-            operands = args[:1] if name == "sqrt" else args[:2]
-            result = self.work.operate(_ARITHMETIC[name], *operands)
+            result = self.work.operate(_ARITHMETIC[name], *args[:2])
             return result.to(dtype or result.dtype)
         if name == "rsub":
             return self.work.operate(SUB, args[1], args[0]).to(dtype or torch.float32)
         if name == "reciprocal":
             return self.work.operate(DIV, 1.0, args[0]).to(dtype or torch.float32)
         wide = tree_map(self.work.read, widened(args, self.work.dtype))
+        result = self.settled(func(*wide, **kwargs))
+        return narrowed(result, dtype or self.work.dtype, self.work.dtype)
 
-        def settled(x: Any) -> Any:
+    def settled(self, result: Any) -> Any:
+        """Results in the unit's format, among them what a composition only hands on."""
+        if self.work.plain:
+            return result
+
+        def settle(x: Any) -> Any:
             real = isinstance(x, Tensor) and x.dtype is self.work.dtype
-            return self.work.settle(x.double()).to(dtype or x.dtype) if real else x
+            return self.work.settle(x.double()) if real else x
 
-        return tree_map(settled, func(*wide, **kwargs))
+        return tree_map(settle, result)
+
+    def root(self, func: Op, args: Any, kwargs: Any) -> Any:
+        """sqrt, correctly rounded."""
+        return self.in_unit(self._rooted)(func, args, kwargs)
+
+    def _rooted(self, func: Op, args: Any, kwargs: Any) -> Any:
+        x = args[0]
+        self._note("bit_exact", func, x.dtype)
+        return self.work.root(x if x.dtype.is_floating_point else x.to(self.work.dtype))
 
     def _scaled_add(self, func: Op, args: Any, kwargs: Any) -> Any:
         """x + alpha y in two roundings; the host would fuse them."""

@@ -42,8 +42,9 @@ class VectorWork:
 
     Attributes:
         dtype: of the tensors that hold its values: float64 for a float64 unit, else float32.
-        plain: its +, -, *, / and sqrt are the host's own instructions, IEEE 754 nearest-even, so
-            that PyTorch's are already its results, bit for bit.
+        plain: its +, -, *, / are the host's own instructions, IEEE 754 nearest-even, so that
+            PyTorch's are already its results, bit for bit. (Its sqrt is not: it may come from a
+            vector library that is an ulp off; NumPy's is the instruction.)
     """
 
     def __init__(self, unit: VectorUnit, trace: Trace) -> None:
@@ -75,6 +76,13 @@ class VectorWork:
         )  # fmt: skip
         return torch.from_numpy(out).reshape(shape)
 
+    def root(self, x: Tensor) -> Tensor:
+        """sqrt x, rounded once."""
+        if not self.plain:
+            return self.operate(SQRT, x)
+        with np.errstate(invalid="ignore"):
+            return torch.from_numpy(np.asarray(np.sqrt(x.detach().contiguous().numpy())))
+
     def read(self, x: Any) -> Any:
         """A tensor as the unit reads it: subnormals as zeros where it flushes them."""
         if self.flush_in and isinstance(x, Tensor) and x.dtype.is_floating_point:
@@ -101,12 +109,7 @@ class VectorWork:
         total = reduce(self.read(x), dims, keepdim, self, product)
         if self.plain and total.dtype is self.dtype:
             return total
-        return total if self._same else self.settle(total.double())
-
-    @property
-    def _same(self) -> bool:
-        """Whether a rounded sum is already in the result's format, unflushed."""
-        return self.unit.format == self.unit.accumulator and not self.flush_out
+        return self.settle(total.double())  # from the accumulator; a sum of one is not rounded yet
 
     def add_rows(self, out: Tensor, index: Tensor, source: Tensor) -> None:
         """out[index[s]] += source[s] for s ascending, each sum rounded; (R, C), (S,), (S, C)."""
@@ -114,7 +117,8 @@ class VectorWork:
 
     def scan(self, x: Tensor, dim: int, product: bool = False) -> Tensor:
         """Running sums or products along `dim`, ascending, each rounded."""
-        return scan(x, dim, self, product)
+        sums = scan(self.read(x), dim, self, product)
+        return sums if self.plain else self.settle(sums.double())
 
 
 __all__ = ["ADD", "DIV", "FMA", "MUL", "SQRT", "SUB", "VectorWork"]
