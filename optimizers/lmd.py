@@ -259,8 +259,10 @@ class LMD(CheckedOptimizer):
 
     def _gradients(self) -> Iterator[Total]:
         """Every cut's share of u± from this sample, and which parameters have a gradient."""
-        again = torch.Generator()
-        again.set_state(self._sample_start)
+        again = self.generator
+        if any(b.group["drawn_sigma"] and "sample" not in b.state for b in self._blocks()):
+            again = torch.Generator()
+            again.set_state(self._sample_start)
         for block in self._blocks():
             group = block.group
             gradient, present = block.gradient()
