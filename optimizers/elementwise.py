@@ -1,86 +1,35 @@
-"""The step of optimizers that treat every parameter alone."""
+"""Optimizers that treat every parameter alone, with float32 vectors of its shape beside it."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ..formats.errors import choice
 from .base import wide
-from .checks import NONFINITE, refuse_complex, step_allowed
-from .state import ExactStateOptimizer, State
+from .checked import CheckedOptimizer
+from .state import State
 
 Group = dict[str, Any]
 
 
-class ElementwiseOptimizer(ExactStateOptimizer):
-    """Loops over the parameters that have a gradient; subclasses write their equations.
+class ElementwiseOptimizer(CheckedOptimizer):
+    """Gives each parameter's equations its state and its gradient, both in the state's dtype.
 
-    The gradient comes to `_update` in the state's dtype, float32 (float64 for float64
-    parameters). A step with a NaN or infinite gradient changes nothing: it raises, or with
-    nonfinite = "skip" is counted in `skipped`. Parameters without elements have no state.
+    That is float32 (float64 for float64 parameters). Parameters without elements have no state.
     """
 
     #: float32 vectors of the length of the weights that the rule keeps beside them.
     vectors: ClassVar[int]
 
-    def __init__(self, params: Any, defaults: Group, nonfinite: str) -> None:
-        self.place = type(self).__name__
-        self.nonfinite = choice(nonfinite, NONFINITE, "nonfinite", self.place)
-        self.skipped = 0
-        super().__init__(params, defaults)
+    def _step_one(self, p: Tensor, gradient: Tensor, group: Group) -> None:
+        if p.numel() == 0:
+            return
+        if not self.state[p]:
+            self.state[p].update(self._begin(p, group))
+        self._update(p, gradient.to(wide(p)), self.state[p], group)
 
-    def add_param_group(self, param_group: Group) -> None:
-        """Add a group to those given at construction.
-
-        Raises:
-            InputError: an option out of its range, or a parameter that is not real.
-        """
-        super().add_param_group(param_group)
-        refuse_complex(self.param_groups[-1]["params"], self.place)
-        self._check(self.param_groups[-1])
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step from the gradients at hand, or from those that `closure` leaves.
-
-        Raises:
-            InputError: a sparse gradient.
-            NonFiniteGradientError: nothing has been changed.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        if not step_allowed(self.param_groups, self.place, self.nonfinite):
-            self.skipped += 1
-            return loss
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None and p.numel():
-                    if not self.state[p]:
-                        self.state[p].update(self._begin(p, group))
-                    self._update(p, p.grad.to(wide(p)), self.state[p], group)
-        return loss
-
-    def state_dict(self) -> dict[str, Any]:
-        """torch's state_dict, and how many steps were skipped."""
-        return super().state_dict() | {"skipped": self.skipped}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from `state_dict`; load the parameters too."""
-        super().load_state_dict(state_dict)
-        self.skipped = state_dict.get("skipped", 0)
-
-    def paper_bytes(self) -> int:
-        """Bytes of state by the paper's formula: its vectors in float32, no scalars."""
-        weights: int = sum(p.numel() for group in self.param_groups for p in group["params"])
-        return 4 * self.vectors * weights
-
-    def _check(self, group: Group) -> None:
-        """Refuse options out of their range."""
-        raise NotImplementedError
+    def _paper_bytes(self, p: Tensor, group: Group) -> int:
+        return 4 * self.vectors * p.numel()
 
     def _begin(self, p: Tensor, group: Group) -> State:
         """The state of one parameter before its first step."""

@@ -48,7 +48,7 @@ class EGPlusMinus(ElementwiseOptimizer):
     ) -> None:
         super().__init__(params, dict(lr=lr, floor=floor, total=total), nonfinite)
 
-    def _check(self, group: Group) -> None:
+    def _check_options(self, group: Group) -> None:
         within(group["lr"], 0.0, 1e6, "lr", self.place)
         within(group["floor"], 0.0, 100.0, "floor", self.place, open_ends=True)
         if group["total"] is not None:

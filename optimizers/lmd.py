@@ -1,26 +1,23 @@
 """LMD: log-normal multiplicative dynamics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..formats.errors import InputError, choice
-from .checks import NONFINITE, step_allowed, whole
+from ..formats.errors import InputError
+from .checked import CheckedOptimizer
+from .checks import step_allowed, whole
 from .components import PLACE, advance, begin, drawn, log_gradient
-from .lmd_blocks import Block, blocks_of
+from .lmd_blocks import Block, Total, accumulate, blocks_of
 from .lmd_evaluation import evaluated
 from .lmd_options import check_options
 from .lmd_plain import add_plain, step_plain
-from .state import ExactStateOptimizer
-
-#: The u± of a block, and which of its parameters had a gradient.
-Total = tuple[Tensor, list[bool]]
 
 
-class LMD(ExactStateOptimizer):
+class LMD(CheckedOptimizer):
     """Multiplicative steps on two positive log-normal components of every weight.
 
     With w = w⁺ − w⁻, w± = m±·ε±, ε± = exp(σz±), z± ~ N(0, 1), g = dLoss/dw, one step is
@@ -69,7 +66,7 @@ class LMD(ExactStateOptimizer):
             [D, ?]: see `medians.CodedMedians`, also for `storage_rounding`.
         keep_sample: keep w± from drawing to the next step, rather than drawing it twice.
         nonfinite: "refuse" or "skip" a step with a NaN or infinite gradient; those are counted
-            in `skipped`.
+            in `counters`.
         rule: "adamw" in a group makes it a plain AdamW group without noise; lr, betas, `eps`
             and `weight_decay` are then AdamW's.
 
@@ -111,9 +108,7 @@ class LMD(ExactStateOptimizer):
     ) -> None:
         self.samples = whole(samples, 1, "samples", PLACE)
         self.seed = whole(seed, 0, "seed", PLACE)
-        self.nonfinite = choice(nonfinite, NONFINITE, "nonfinite", PLACE)
         self.keep_sample = keep_sample
-        self.skipped = 0
         self.generator = torch.Generator().manual_seed(seed)
         self._sample_start = self.generator.get_state()
         defaults = dict(
@@ -124,7 +119,7 @@ class LMD(ExactStateOptimizer):
         )  # fmt: skip
         self._constructed = False
         self._made: list[Block] | None = None
-        super().__init__(params, defaults)
+        super().__init__(params, defaults, nonfinite)
         self._constructed = True
         self._draw_sample(renew=True)
 
@@ -132,7 +127,6 @@ class LMD(ExactStateOptimizer):
         """Add a group to those given at construction; all weights then take a new noisy sample."""
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        check_options(group)
         group["drawn_sigma"] = group["sigma"]
         if group["rule"] == "lmd":
             for p in group["params"]:
@@ -151,7 +145,7 @@ class LMD(ExactStateOptimizer):
         """
         if closure is None and self.samples > 1:
             raise InputError(f"LMD: samples = {self.samples} needs step(closure): pass one")
-        totals, sums = dict[Block, Total](), dict[Tensor, Tensor]()
+        totals, sums = dict[tuple[Block, int], Total](), dict[Tensor, Tensor]()
         loss, start = None, self._sample_start
         try:
             for sample in range(self.samples):
@@ -161,16 +155,17 @@ class LMD(ExactStateOptimizer):
                     with torch.enable_grad():
                         loss = closure()
                 if not step_allowed(self.param_groups, PLACE, self.nonfinite):
-                    self.skipped += 1
+                    self.counters["skipped_steps"] += 1
                     self._return_to(start)
                     return loss
-                self._add_gradients(totals)
+                if self.samples > 1:
+                    accumulate(totals, self._gradients())
                 add_plain(sums, self.param_groups)
         except InputError:
             self._return_to(start)
             raise
-        for block, (u, present) in totals.items():
-            self._advance(block, u, present)
+        for total in totals.values() if self.samples > 1 else self._gradients():
+            self._advance(*total)
         step_plain(sums, self.param_groups, self.state, self.samples)
         self._draw_sample(renew=True)
         return loss
@@ -191,24 +186,26 @@ class LMD(ExactStateOptimizer):
         """
         return evaluated(self._blocks(), mode, draw, draws, self.seed)
 
-    def paper_bytes(self) -> int:
-        """Bytes by the paper's count, "one additional vector" to Adam's: m± and v± in float32.
-
-        Groups of the rule "adamw" count their two vectors.
-        """
-        vectors = {"components": 4, "shared": 3}
-        return sum(
-            4 * p.numel() * (vectors[group["momentum"]] if group["rule"] == "lmd" else 2)
-            for group in self.param_groups
-            for p in group["params"]
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles; the blocks are made anew."""
+        kept = ("samples", "seed", "keep_sample", "_sample_start", "_constructed")
+        own = {name: getattr(self, name) for name in kept}
+        return (
+            super().__getstate__() | own | {"_made": None, "generator": self.generator.get_state()}
         )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The counterpart of `__getstate__`; torch's load_state_dict calls it too."""
+        super().__setstate__(state)
+        if isinstance(self.generator, Tensor):
+            numbers, self.generator = self.generator, torch.Generator()
+            self.generator.set_state(numbers)
 
     def state_dict(self) -> dict[str, Any]:
         """torch's state_dict, and the states of the generator: now, and at the current sample."""
         return super().state_dict() | {
             "generator": self.generator.get_state(),
             "sample_start": self._sample_start.clone(),
-            "skipped": self.skipped,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -217,7 +214,7 @@ class LMD(ExactStateOptimizer):
         Raises:
             InputError: it is not the state of an LMD optimizer.
         """
-        missing = {"generator", "sample_start", "skipped"} - state_dict.keys()
+        missing = {"generator", "sample_start"} - state_dict.keys()
         if missing:
             raise InputError(
                 f'LMD: the state_dict has no "{min(missing)}": it is not the state of an LMD'
@@ -226,7 +223,6 @@ class LMD(ExactStateOptimizer):
         self._made = None
         self.generator.set_state(state_dict["generator"].clone())
         self._sample_start = state_dict["sample_start"].clone()
-        self.skipped = state_dict["skipped"]
 
     def _blocks(self) -> list[Block]:
         """The blocks of all LMD groups, in the order in which they draw their noise."""
@@ -246,9 +242,13 @@ class LMD(ExactStateOptimizer):
             group = block.group
             if renew:
                 group["drawn_sigma"] = group["sigma"]
-            sample = drawn(block.state, group, group["drawn_sigma"], self.generator)
-            block.write(sample)
-            block.keep_sample(sample if self.keep_sample and group["drawn_sigma"] else None)
+            block.room_for_sample(self.keep_sample and group["drawn_sigma"] > 0)
+            for cut in block.cuts:
+                state = block.cut(cut)
+                sample = drawn(state, group, group["drawn_sigma"], self.generator)
+                block.write(sample, cut)
+                if "sample" in state:
+                    state["sample"].copy_(sample)
 
     def _return_to(self, start: Tensor) -> None:
         """Draw the sample that starts at `start` again, unless it is the current one."""
@@ -256,37 +256,38 @@ class LMD(ExactStateOptimizer):
             self.generator.set_state(start)
             self._draw_sample()
 
-    def _add_gradients(self, totals: dict[Block, Total]) -> None:
-        """Add this sample's share of u± to `totals`, with the parameters that have a gradient."""
-        if not self.keep_sample:
-            self.generator.set_state(self._sample_start)
+    def _gradients(self) -> Iterator[Total]:
+        """Every cut's share of u± from this sample, and which parameters have a gradient."""
+        again = torch.Generator()
+        again.set_state(self._sample_start)
         for block in self._blocks():
-            # Drawn for every block, so that one without gradients does not shift the rest.
-            sample = self._sample(block)
+            group = block.group
             gradient, present = block.gradient()
-            if gradient is None:
-                continue
-            if self.samples > 1:
-                gradient = gradient / self.samples
-            share = log_gradient(block.group, sample, gradient)
-            if block in totals:
-                before, seen = totals[block]
-                share = before + share
-                present = [a or b for a, b in zip(present, seen, strict=True)]
-            totals[block] = share, present
+            for cut in block.cuts:
+                state = block.cut(cut)
+                sample = state.get("sample")
+                if sample is None:
+                    # Also without a gradient, so that the rest draws the numbers it drew before.
+                    sample = drawn(state, group, group["drawn_sigma"], again)
+                if gradient is not None:
+                    share = gradient[cut].to(sample.dtype)
+                    if self.samples > 1:
+                        share = share / self.samples
+                    yield block, cut, log_gradient(group, sample, share), present
 
-    def _sample(self, block: Block) -> Tensor:
-        """w± of the current sample, kept or drawn again."""
-        kept: Tensor | None = block.state.get("sample")
-        if kept is not None:
-            return kept
-        return drawn(block.state, block.group, block.group["drawn_sigma"], self.generator)
-
-    def _advance(self, block: Block, u: Tensor, present: list[bool]) -> None:
-        """One step of the block's medians and momenta, of those parameters with a gradient."""
+    def _advance(self, block: Block, cut: slice, u: Tensor, present: list[bool]) -> None:
+        """One step of a cut's medians and momenta, of those parameters with a gradient."""
         if all(present):
-            advance(block.state, block.group, u, self.generator)
+            advance(block.cut(cut), block.group, u, self.generator)
             return
         for i, there in enumerate(present):
             if there:
                 advance(block.states[i], block.group, block.part(u, i), self.generator)
+
+    def _check_options(self, group: dict[str, Any]) -> None:
+        check_options(group)
+
+    def _paper_bytes(self, p: Tensor, group: dict[str, Any]) -> int:
+        """m± and v±, "one additional vector" to Adam's and the weight; two of AdamW's groups."""
+        lmd = 3 if group["momentum"] == "shared" else 4
+        return 4 * p.numel() * (lmd if group["rule"] == "lmd" else 2)

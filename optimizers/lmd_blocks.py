@@ -1,20 +1,21 @@
-"""Small parameters stepped together: the state of a block of them lies in one tensor a key.
+"""Small parameters stepped together, large ones in cuts: about 16 000 weights at a time.
 
 A step is some thirty operations, each a microsecond before it computes anything; a Vision
-Transformer of 70 000 weights has 31 parameters. The optimizer's state of each parameter is a view
-of its block's, so that it reads and loads as if there were no blocks.
+Transformer of 70 000 weights has 31 parameters. So the state of a block of small parameters lies
+in one tensor a key, of which the optimizer's state of each parameter is a view: it reads and
+loads as if there were no blocks. A large parameter is a block of its own and is computed in cuts,
+so that temporaries stay small and in cache.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .base import wide
 from .components import State, difference
 
-#: Weights after which a block takes no further parameter: temporaries of 128 KiB stay in cache.
+#: Most weights of a block of several parameters, and of a cut: temporaries of 128 KiB.
 BLOCK = 1 << 14
 
 
@@ -23,11 +24,17 @@ class Block:
 
     Attributes:
         state: as `components` has it, for the flat concatenation of the parameters.
+        cuts: the ranges of weights that are computed at a time.
     """
 
     def __init__(self, params: list[Tensor], group: dict[str, Any], states: list[State]) -> None:
         self.params, self.group, self.states = params, group, states
         self.sizes = [p.numel() for p in params]
+        count = sum(self.sizes)
+        # Only a contiguous parameter can be written in flat pieces.
+        alone = len(params) == 1 and params[0].is_contiguous()
+        width = BLOCK if alone else max(count, 1)
+        self.cuts = [slice(a, min(a + width, count)) for a in range(0, max(count, 1), width)]
         self.state: State = {}
         self.views: list[State] = [{} for _ in params]
         for key in states[0]:
@@ -47,21 +54,27 @@ class Block:
         cut = flat[..., first : first + self.sizes[index]]
         return cut.view((*flat.shape[:-1], *self.params[index].shape))
 
-    def keep_sample(self, sample: Tensor | None) -> None:
-        """Keep the sample w±, (2, N), in the state, or none."""
-        if sample is not None and "sample" in self.state:
-            self.state["sample"].copy_(sample)
-        elif sample is not None:
-            self._share("sample", sample)
-        elif "sample" in self.state:
+    def cut(self, cut: slice) -> State:
+        """Views of the state for one of `cuts`."""
+        return {key: flat[..., cut] for key, flat in self.state.items()}
+
+    def room_for_sample(self, wanted: bool) -> None:
+        """Make or drop the place in the state where samples w±, (2, N), are kept."""
+        if wanted and "sample" not in self.state:
+            m, v = self.state["m"], self.state["v"]
+            self._share("sample", torch.empty_like(m, dtype=v.dtype))
+        elif not wanted and "sample" in self.state:
             for owner in (self.state, *self.states, *self.views):
                 del owner["sample"]
 
-    def write(self, sample: Tensor) -> None:
-        """w = w⁺ − w⁻ into the parameters."""
-        parts = torch.split(difference(sample, self.params[0]), self.sizes)
-        for p, w in zip(self.params, parts, strict=True):
-            p.copy_(w.view(p.shape))
+    def write(self, sample: Tensor, cut: slice) -> None:
+        """w = w⁺ − w⁻ into the parameters, or into a cut of the only one."""
+        w = difference(sample, self.params[0])
+        if len(self.cuts) > 1:
+            self.params[0].view(-1)[cut].copy_(w)
+            return
+        for p, part in zip(self.params, torch.split(w, self.sizes), strict=True):
+            p.copy_(part.view(p.shape))
 
     def gradient(self) -> tuple[Tensor | None, list[bool]]:
         """The gradients in a row, zeros for missing ones, and which are there; None if none is."""
@@ -69,8 +82,8 @@ class Block:
         if not any(present):
             return None, present
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
-        flat = torch.cat([part.reshape(-1) for part in parts])
-        return flat.to(wide(flat)), present
+        flat = [part.reshape(-1) for part in parts]
+        return torch.cat(flat) if len(flat) > 1 else flat[0], present
 
     def _flat(self, tensor: Tensor, p: Tensor) -> Tensor:
         """(2, *shape) -> (2, n), and the shape of the parameter itself -> (n,)."""
@@ -94,3 +107,17 @@ def blocks_of(group: dict[str, Any], states: dict[Tensor, State]) -> Iterator[Bl
         gathered.append(p)
     if gathered:
         yield Block(gathered, group, [states[q] for q in gathered])
+
+
+#: The u± of a cut of a block, and which of the block's parameters had a gradient.
+Total = tuple[Block, slice, Tensor, list[bool]]
+
+
+def accumulate(totals: dict[tuple[Block, int], Total], shares: Iterable[Total]) -> None:
+    """Add the shares of one sample to those of the samples before."""
+    for block, cut, share, present in shares:
+        before = totals.get((block, cut.start))
+        if before is not None:
+            share = share + before[2]
+            present = [a or b for a, b in zip(present, before[3], strict=True)]
+        totals[block, cut.start] = block, cut, share, present

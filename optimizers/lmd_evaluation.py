@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..formats.errors import choice
 from .checks import whole
-from .components import drawn, medians
+from .components import Group, State, drawn, medians
 from .lmd_blocks import Block
 from .noise import NOISE_LAWS
 
@@ -26,7 +26,8 @@ def evaluated(blocks: list[Block], mode: str, draw: int, draws: int, seed: int) 
     kept = [(p, p.detach().clone()) for block in blocks for p in block.params]
     with torch.no_grad():
         for block in blocks:
-            block.write(_components(block, mode, generators))
+            for cut in block.cuts:
+                block.write(_components(block.cut(cut), block.group, mode, generators), cut)
     try:
         yield
     finally:
@@ -35,14 +36,13 @@ def evaluated(blocks: list[Block], mode: str, draw: int, draws: int, seed: int) 
                 p.copy_(sample)
 
 
-def _components(block: Block, mode: str, generators: list[torch.Generator]) -> Tensor:
+def _components(state: State, group: Group, mode: str, generators: list[torch.Generator]) -> Tensor:
     """w± of the mode."""
-    group = block.group
     if mode == "median":
-        return medians(block.state, group)
+        return medians(state, group)
     if mode == "mean":
-        return medians(block.state, group) * NOISE_LAWS[group["noise"]].mean(group["sigma"])
-    samples = [drawn(block.state, group, group["sigma"], generator) for generator in generators]
+        return medians(state, group) * NOISE_LAWS[group["noise"]].mean(group["sigma"])
+    samples = [drawn(state, group, group["sigma"], generator) for generator in generators]
     return torch.stack(samples).mean(0)
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..formats.errors import InputError, choice
-from .checks import betas_in_range, refuse_complex, within
+from .checks import betas_in_range, within
 from .components import PLACE, REGULARIZERS
 from .medians import ROUNDINGS, medians_in
 from .noise import NOISE_LAWS
@@ -26,7 +26,6 @@ def check_options(group: dict[str, Any]) -> None:
     Raises:
         InputError: the option, its value and what it may be.
     """
-    refuse_complex(group["params"], PLACE)
     for option, allowed in CHOICES.items():
         choice(group[option], allowed, option, PLACE)
     medians_in(group["storage"], group["storage_rounding"], PLACE)

@@ -58,7 +58,7 @@ class LNSMadam(ElementwiseOptimizer):
         defaults = dict(lr=lr, beta=beta, bound=bound, scale=scale, storage=storage)
         super().__init__(params, defaults, nonfinite)
 
-    def _check(self, group: Group) -> None:
+    def _check_options(self, group: Group) -> None:
         check_normalised(group, self.place)
         if group["storage"] != "float":
             whole_steps(group, log_format(group["storage"], ("float",), self.place), self.place)

@@ -76,7 +76,7 @@ class Madam(ElementwiseOptimizer):
     ) -> None:
         super().__init__(params, dict(lr=lr, beta=beta, bound=bound, scale=scale), nonfinite)
 
-    def _check(self, group: Group) -> None:
+    def _check_options(self, group: Group) -> None:
         check_normalised(group, self.place)
 
     def _begin(self, p: Tensor, group: Group) -> State:

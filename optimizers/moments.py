@@ -26,12 +26,15 @@ class StateCodec(Protocol):
 
     def store(self, x: Tensor) -> Kept:
         """What the state holds of x, a tensor in the parameter's shape."""
+        ...
 
     def restore(self, kept: Kept, p: Tensor) -> Tensor:
         """The tensor that was stored, in the shape of `p`, float32 or float64."""
+        ...
 
     def bytes(self, shape: Shape) -> int:
         """What `store` of a float32 tensor of this shape occupies, without padding of rows."""
+        ...
 
 
 @dataclass(frozen=True)

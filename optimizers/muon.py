@@ -40,7 +40,7 @@ class Muon(CheckedOptimizer):
     layers are meant to be such), take AdamW steps.
 
     Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, and
-    its code: lr, momentum, nesterov, iterations, adamw_*; match_rms_adamw: Liu et al., "Muon is
+    its code: lr, momentum, nesterov, iterations, AdamW's; match_rms_adamw: Liu et al., "Muon is
     scalable for LLM training", arXiv 2502.16982; int8 momentum, a scale per 2048 elements: 8-bit
     Muon, arXiv 2509.23106.
 
@@ -54,7 +54,9 @@ class Muon(CheckedOptimizer):
             elements on. The orthogonalised M is that before B is stored.
         block, min_elements: of "int8"; 4096 elements as in AdamW8bit.
         rule: "muon", or "adamw" for all of a group.
-        adamw_lr, betas, adamw_eps: of the AdamW steps.
+        adamw_ratio: rate of the AdamW steps in units of lr, so that a schedule of lr moves both;
+            0.015 makes the code's 3e-4 of its 0.02.
+        betas, adamw_eps: of the AdamW steps.
         nonfinite: "refuse" or "skip" a step with a NaN or infinite gradient.
 
     Raises:
@@ -75,7 +77,7 @@ class Muon(CheckedOptimizer):
         storage: str = "float32",
         block: int = 2048,
         min_elements: int = 4096,
-        adamw_lr: float = 3e-4,
+        adamw_ratio: float = 0.015,
         betas: tuple[float, float] = (0.9, 0.95),
         adamw_eps: float = 1e-10,
         nonfinite: str = "refuse",
@@ -83,7 +85,7 @@ class Muon(CheckedOptimizer):
         defaults = dict(
             lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov,
             iterations=iterations, eps=eps, adjust_lr=adjust_lr, storage=storage, block=block,
-            min_elements=min_elements, adamw_lr=adamw_lr, betas=betas, adamw_eps=adamw_eps,
+            min_elements=min_elements, adamw_ratio=adamw_ratio, betas=betas, adamw_eps=adamw_eps,
             rule="muon",
         )  # fmt: skip
         super().__init__(params, defaults, nonfinite)
@@ -93,7 +95,7 @@ class Muon(CheckedOptimizer):
         if not _orthogonalises(p, group):
             if self._squares_fit(gradient):
                 decay, eps = group["weight_decay"], group["adamw_eps"]
-                rates = {"lr": group["adamw_lr"], "betas": group["betas"]}
+                rates = {"lr": group["lr"] * group["adamw_ratio"], "betas": group["betas"]}
                 adamw_step(p, gradient, state, eps=eps, weight_decay=decay, **rates)
             return
         codec = _codec(group)
@@ -120,8 +122,8 @@ class Muon(CheckedOptimizer):
         for option, allowed in CHOICES.items():
             choice(group[option], allowed, option, self.place)
         group["betas"] = betas_in_range(group["betas"], self.place)
-        for option in ("lr", "adamw_lr"):
-            within(group[option], 0.0, 10.0, option, self.place)
+        within(group["lr"], 0.0, 10.0, "lr", self.place)
+        within(group["adamw_ratio"], 0.0, 1e4, "adamw_ratio", self.place)
         within(group["weight_decay"], 0.0, 100.0, "weight_decay", self.place)
         within(group["momentum"], 0.0, 1.0, "momentum", self.place)
         for option in ("eps", "adamw_eps"):

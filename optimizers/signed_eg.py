@@ -51,7 +51,7 @@ class EGAdamW(ElementwiseOptimizer):
         defaults = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
         super().__init__(params, defaults, nonfinite)
 
-    def _check(self, group: Group) -> None:
+    def _check_options(self, group: Group) -> None:
         within(group["lr"], 0.0, 10.0, "lr", self.place)
         group["betas"] = betas_in_range(group["betas"], self.place)
         within(group["eps"], 0.0, 1.0, "eps", self.place)

@@ -17,7 +17,7 @@ from .phase import Phase
 from .recipe import Recipe
 from .roles import Roles
 from .steps import following_steps
-from .tracing import Trace, Updates
+from .tracing import Events, Trace, Updates
 
 
 @contextmanager
@@ -65,11 +65,11 @@ def emulate(
     matrix = MatrixWork(chip, recipe, roles, trace)
     memory, scaling = Memory(chip, recipe, phase, trace), LossScaling(recipe, phase, trace)
     memory.connect(scaling, roles)
-    updates = Updates(phase, trace)
+    updates, events = Updates(phase, trace), Events(trace)
     mode = Dispatch(chip, matrix, roles, phase, trace)
     if state is not None:
         trace.load_state_dict(state)
-    parts = (scaling, updates, memory, roles)
+    parts = (scaling, updates, events, memory, roles)
     with phase.following(), following_steps(phase, parts), memory.keeping(), scaling.scaling():
         with taken_apart(), mode:
             yield trace

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._C._autograd import _get_sequence_nr
 from torch.autograd.graph import _engine_run_backward
 from torch.utils import checkpoint
 
@@ -96,7 +97,7 @@ class Phase:
 
     def _mark(self, name: str) -> None:
         """From the next autograd node on, nodes belong to `name`."""
-        number = torch._C._autograd._get_sequence_nr()
+        number = _get_sequence_nr()
         if self._starts and self._starts[-1] == number:
             self._names[-1] = name
             return
@@ -146,8 +147,8 @@ def _differentiable_backward() -> bool:
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_code is _engine_run_backward.__code__:
-            _, _, create_graph, *_ = frame.f_locals["args"]
-            return bool(create_graph)
+            given, named = frame.f_locals["args"], frame.f_locals["kwargs"]
+            return bool(given[2] if len(given) > 2 else named.get("create_graph", False))
         if frame.f_code.co_filename == checkpoint.__file__:
             return False
         frame = frame.f_back  # type: ignore[assignment]

@@ -16,6 +16,9 @@ IEEE, FP32 = load_chip("ieee-float32"), load_recipe("fp32")
 H100, BF16 = load_chip("nvidia-h100"), load_recipe("bf16")
 
 
+tensordot: Any = torch.tensordot
+
+
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -48,7 +51,7 @@ FORMS: dict[str, Callable[[Any], torch.Tensor]] = {
     "linear": lambda t: F.linear(t(S), t(A), t(W)),
     "bilinear": lambda t: F.bilinear(t(A), t(C), t(X), t(V)[:2]),
     "einsum": lambda t: torch.einsum("bij,bjk,k->ib", t(S), t(T), t(B)[0]),
-    "tensordot": lambda t: torch.tensordot(t(S), t(T), dims=([0, 2], [0, 1])),
+    "tensordot": lambda t: tensordot(t(S), t(T), ([0, 2], [0, 1])),
     "chain": lambda t: torch.linalg.multi_dot([t(A), t(B), t(C).t(), t(A)]),
     "matrix power": lambda t: torch.linalg.matrix_power(t(S)[0, :, :5], 3),
 }

@@ -83,7 +83,7 @@ def test_vectors_and_groups_named_adamw_take_adamw_steps() -> None:
     ours = [nn.Parameter(random(1, 9)), nn.Parameter(random(6, 5))]
     theirs = [nn.Parameter(p.detach().clone()) for p in ours]
     groups = [{"params": ours[:1]}, {"params": ours[1:], "rule": "adamw"}]
-    mine = Muon(groups, adamw_lr=0.01, betas=(0.8, 0.9), adamw_eps=1e-9, weight_decay=0.1)
+    mine = Muon(groups, 0.02, adamw_ratio=0.5, betas=(0.8, 0.9), adamw_eps=1e-9, weight_decay=0.1)
     reference = torch.optim.AdamW(theirs, 0.01, (0.8, 0.9), 1e-9, 0.1, foreach=False)
     for step in range(5):
         for i, p in enumerate((*ours, *theirs)):

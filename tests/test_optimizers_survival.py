@@ -1,6 +1,7 @@
 """What every optimizer with checked steps must survive, and what its state must come back as."""
 
 import io
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from copy import deepcopy
@@ -200,3 +201,19 @@ def test_every_optimizer_steps_on_a_chip(name: str) -> None:
     # Square: of a wide gradient SOAP's right basis is arbitrary where there is nothing to see.
     moved = float((ends[0] - random(12, 12)).abs().mean())
     assert float((ends[0] - ends[1]).abs().mean()) < 0.1 * moved
+
+
+def test_failures_are_in_the_trace() -> None:
+    p = nn.Parameter(random(8, 8))
+    optimizer = Shampoo([p], statistics_every=1, roots_every=1, nonfinite="skip")
+    with emulate(load_chip("ieee-float32"), load_recipe("fp32")) as trace:
+        for scale in (1.0, 1e25, float("inf"), 1e25):
+            p.grad = scale * random(8, 8)
+            optimizer.step()
+        rows = Counter[str]()
+        for row in trace.take():
+            if row["op"] == "step" and row["calls"]:
+                rows[row["operand"]] += row["calls"]
+    counted = {name: n for name, n in optimizer.counters.items() if n}
+    assert counted["failed_statistics"] == 4 and counted["skipped_steps"] == 1
+    assert rows == counted

@@ -325,6 +325,41 @@ def test_one_product_of_each_recipe(name: str, chip: str, unit: Any, kind: str) 
     assert np.array_equal(out, torch.from_numpy(theirs).to(stored).float().numpy())
 
 
+#: Chip, and the oracles of gradient, weight and activation where the contraction is theirs.
+BACKWARD: dict[str, tuple[str, Callable[[Array], Operand], Callable[[Array], Operand]]] = {
+    "mxfp8": ("nvidia-b200", *ORACLES["mxfp8"]),
+    "mxfp6": ("nvidia-h100", *ORACLES["mxfp6"]),
+    "deepseek-v3": ("nvidia-h100", *ORACLES["deepseek-v3"]),
+    "nvfp4": ("nvidia-b200", *ORACLES["nvfp4"]),
+}
+
+
+@pytest.mark.parametrize("name", BACKWARD)
+def test_backward_products_scale_along_their_own_contractions(name: str) -> None:
+    """dgrad contracts outputs, wgrad the batch; nvfp4 without its rotation and random bits."""
+    chip, narrow, weighed = load_chip(BACKWARD[name][0]), *BACKWARD[name][1:]
+    over: dict[str, Any] = {"exempt_last": 0}
+    if name == "nvfp4":
+        still = {"hadamard": {"size": 1}, "rounding": "nearest_even"}
+        over |= {"gradient": {"rounding": "nearest_even"}}
+        over |= {"gemm": {"wgrad": {"activation": still, "gradient": still}}}
+    recipe, layer = load_recipe(name, over), nn.Linear(6, 64, bias=False)
+    w, x, g = values(6, 64, 1).T.copy(), values(6, 64, 2).T.copy(), values(64, 64, 3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(w))
+    given = torch.from_numpy(x).requires_grad_()
+    with emulate(chip, recipe, model=layer, seed=2):
+        layer(given).backward(torch.from_numpy(g))
+    dgrad = find_path(chip, recipe, "dgrad", "gradient", "weight")
+    theirs = torch.from_numpy(expected(dgrad.unit, dgrad.kind, narrow(g), weighed(w.T.copy())))
+    assert given.grad is not None and torch.equal(given.grad, theirs.bfloat16().float())
+    wgrad = find_path(chip, recipe, "wgrad", "gradient", "activation")
+    theirs = torch.from_numpy(
+        expected(wgrad.unit, wgrad.kind, narrow(g.T.copy()), narrow(x.T.copy()))
+    )
+    assert layer.weight.grad is not None and torch.equal(layer.weight.grad, theirs)
+
+
 def test_fp8_of_another_kind_of_zero_on_amd() -> None:
     """MI300X: e4m3fnuz, whose largest is 240, in place of e4m3fn."""
     chip, recipe = load_chip("amd-mi300x"), load_recipe("fp8")

@@ -1,6 +1,8 @@
 """The recipe engine: what may differ by product, what is exempt, what stands in, what is kept."""
 
+import re
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -232,7 +234,7 @@ def test_recomputation_evaluation_and_resumption_leave_delayed_scales_alone() ->
     results, rows = delayed_run("plain")
     assert len(set(results)) == len(results)
     assert {name.split("|")[1] for name in rows} == {"activation", "weight", "gradient"}
-    assert rows["0|activation"]["scale"] != 1
+    assert rows["0|activation|float8_e4m3fn"]["scale"] != 1
     for kind in ("again", "evaluated", "resumed"):
         others, theirs = delayed_run(kind)
         assert others == results, kind
@@ -285,3 +287,14 @@ def test_stochastic_blocks_draw_fresh_bits_and_the_same_for_a_seed() -> None:
                 ends.append(given.grad)
     assert torch.equal(ends[0], ends[2]) and torch.equal(ends[1], ends[3])
     assert not torch.equal(ends[0], ends[1])
+
+
+def test_python_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    torch.manual_seed(0)
+    exec(compile(block, "docs/recipes.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "nvidia-h100 has no unit for nvfp4 x nvfp4: dequantised" in printed
+    assert "nvidia-h100 has no unit for mxfp8_e4m3 x mxfp8_e4m3: dequantised" in printed
+    assert all(f"`{name}`" in page for name in list_recipes())

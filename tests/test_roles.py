@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.autograd import backward
-from torch.func import functional_call, grad, vmap
+from torch.func import functional_call, grad, jacrev, jvp, vmap
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -178,7 +178,7 @@ def test_tied_embeddings(watch: Watch) -> None:
             self.lm_head.weight = self.wte.weight
 
         def forward(self, i: torch.Tensor) -> torch.Tensor:
-            out: torch.Tensor = self.lm_head(self.hidden(self.wte(i).detach().requires_grad_()))
+            out: torch.Tensor = self.lm_head(self.hidden(self.wte(i)))
             return out
 
     model, i = Tied(), torch.arange(8)[None]
@@ -234,10 +234,11 @@ class Symmetric(nn.Module):
 
 def test_parametrized_weights(watch: Watch) -> None:
     x = random(8, 8).requires_grad_()
-    normal = nn.Sequential(parametrizations.spectral_norm(nn.Linear(8, 8)))
+    wraps = (parametrizations.spectral_norm, parametrizations.weight_norm, nn.utils.weight_norm)
+    models = [nn.Sequential(wrap(nn.Linear(8, 8))) for wrap in wraps]
     other = nn.Sequential(nn.Linear(8, 8))
     parametrize.register_parametrization(other[0], "weight", Symmetric())
-    for model in (normal, other):
+    for model in (*models, other):
         count = watch(lambda m=model: backward(m(x).sum()), model)  # type: ignore[misc]
         assert {key: n for key, n in count.items() if key[0] == "0"} == layer("0")
 
@@ -255,8 +256,30 @@ def test_functional_calls(watch: Watch) -> None:
         assert watch(lambda: grad(loss)(values, x), model) == MLP
     each = vmap(grad(loss), in_dims=(None, 0))
     assert watch(lambda: each(values, random(5, 16, 8)), model) == MLP
+    rows = watch(lambda: jacrev(lambda v: functional_call(model, v, (x[0],)))(values), model)
+    assert rows == MLP
+    parameters = dict(model.named_parameters())  # known to autograd below torch.func as well
+    assert watch(lambda: grad(loss)(parameters, x), model) == MLP
+    tangents = {name: v.clone() for name, v in values.items()}
+    forward = watch(lambda: jvp(partial(loss, x=x), (values,), (tangents,)), model)
+    each_layer = (AW, 2), (AA, 1)  # x W, x' W with x' = 0 for the first, x W'
+    assert forward == Counter({(n, "fprop", k): i for n in "023" for k, i in each_layer})
     leaves = {name: v.clone().requires_grad_() for name, v in values.items()}
     assert watch(lambda: backward(loss(leaves, x)), model) == MLP
+
+
+def test_transforms_and_hooks(watch: Watch) -> None:
+    model = mlp()
+    count = watch(lambda: vmap(model)(random(3, 16, 8)).sum().backward(), model)
+    assert count == MLP
+
+    def look(module: nn.Module, into: Any, out: Any) -> None:
+        torch.mm(out[0].t(), out[0])
+
+    model[2].register_full_backward_hook(look)
+    count = watch(lambda: model(random(16, 8)).sum().backward(), model)
+    hook = {key: n for key, n in count.items() if key[2] == "gradientxgradient"}
+    assert list(hook.values()) == [1] and count == MLP + Counter(hook)
 
 
 class Square(torch.autograd.Function):
@@ -268,7 +291,8 @@ class Square(torch.autograd.Function):
         return torch.mm(x, w) ** 2
 
     @staticmethod
-    def backward(ctx: Any, g: torch.Tensor) -> Any:
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> Any:
+        (g,) = grad_outputs
         x, w = ctx.saved_tensors
         h = 2 * torch.mm(x, w) * g
         return h @ w.t(), x.t() @ h
@@ -466,18 +490,18 @@ def test_formats_follow_the_roles() -> None:
 
 
 def test_memory_of_products_is_bounded(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tapeout.simulator.roles import roles
+    from tapeout.simulator.roles import records
 
-    monkeypatch.setattr(roles, "_NODES", 32)
-    monkeypatch.setattr(roles, "_PINS", 64)
+    monkeypatch.setattr(records, "NODES", 32)
+    monkeypatch.setattr(records, "PINS", 64)
     made: list[Any] = []
-    start = roles.Roles.__init__
+    start = records.Records.__init__
 
-    def begin(self: Any, phase: Any) -> None:
+    def begin(self: Any) -> None:
         made.append(self)
-        start(self, phase)
+        start(self)
 
-    monkeypatch.setattr(roles.Roles, "__init__", begin)
+    monkeypatch.setattr(records.Records, "__init__", begin)
     model = mlp()
 
     def run() -> None:

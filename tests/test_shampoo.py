@@ -209,6 +209,21 @@ def test_grafting_keeps_the_norm_and_the_root_waits_for_its_step() -> None:
         assert torch.allclose(moved, p.grad, atol=1e-5) == (step < 3)
 
 
+def test_without_grafting_the_step_is_the_preconditioned_gradient_itself() -> None:
+    p = parameter(10, 12)
+    optimizer = Shampoo(
+        [p], 1.0, "sgdm", momentum=0.0, weight_decay=0.0, statistics_every=1, roots_every=1,
+        grafting="none", root="eigh", root_from="fresh", beta=0.5, eps=1e-2,
+    )  # fmt: skip
+    p.grad, before = gradient(10, 12), p.detach().clone()
+    optimizer.step()
+    roots = []
+    for gram in (p.grad @ p.grad.T, p.grad.T @ p.grad):
+        values, vectors = torch.linalg.eigh(0.5 * 1e-2 * torch.eye(len(gram)) + 0.5 * gram)
+        roots.append((vectors * (values + 1e-2 * values.max()) ** -0.25) @ vectors.T)
+    torch.testing.assert_close(before - p.detach(), roots[0] @ p.grad @ roots[1])
+
+
 def trained(params: list[nn.Parameter], optimizer: Shampoo4bit, steps: range) -> None:
     for step in steps:
         for i, p in enumerate(params):

@@ -96,13 +96,16 @@ def test_orthogonal_iterations_find_the_eigenvectors() -> None:
 
 
 def stepped(
-    build: Callable[[nn.Parameter], torch.optim.Optimizer], chip: str, recipe: str
-) -> tuple[Tensor, dict[str, list[str]]]:
-    p = nn.Parameter(0.1 * random(66, 70))
+    build: Callable[[nn.Parameter], torch.optim.Optimizer],
+    chip: str,
+    recipe: str,
+    shape: tuple[int, int] = (66, 70),
+) -> tuple[Tensor, dict[str, dict[str, int]]]:
+    p = nn.Parameter(0.1 * random(*shape))
     optimizer = build(p)
     with emulate(load_chip(chip), load_recipe(recipe)) as trace:
         for step in range(2):
-            p.grad = random(66, 70, seed=step)
+            p.grad = random(*shape, seed=step)
             optimizer.step()
     return p.detach(), trace.coverage()
 
@@ -145,5 +148,7 @@ def test_products_of_a_step_take_the_recipes_format(tmp_path: Path) -> None:
 
 
 def test_soap_on_the_chip_uses_no_library() -> None:
-    _, coverage = stepped(lambda p: SOAP([p], linalg="chip", frequency=1), "nvidia-h100", "fp32")
+    _, coverage = stepped(
+        lambda p: SOAP([p], linalg="chip", frequency=1), "nvidia-h100", "fp32", (12, 33)
+    )
     assert not coverage["native"] and not coverage["rounded_once"]

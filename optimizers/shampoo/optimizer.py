@@ -88,6 +88,11 @@ class Shampoo(CheckedOptimizer):
     patches, where AdamW reaches 97.0 % and 97.6 %; in 300 steps on 4 x 4 patches lr 0.005 and
     0.01 reach 98.4 and 97.9 %, AdamW 98.3 % (lr 0.003).
 
+    By storage, 100 steps on 4 x 4 patches at lr 0.005, T₁/T₂ = 10/20 (tests/bench/training.py),
+    mean of five seeds ± 95 %: float32 97.7 ± 0.5, cq 97.7 ± 0.8, cq_ef 97.6 ± 0.7, eigen
+    97.5 ± 0.4, vq 97.3 ± 0.8; at lr 0.01 97.2, 97.6, 97.5, 97.1, 96.6. Factors keep what float32
+    reaches and vq comes last, as in the papers; the differences lie within the intervals.
+
     Raises:
         InputError: an option out of its range, or a parameter that is not real floating point.
     """

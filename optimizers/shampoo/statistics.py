@@ -30,17 +30,21 @@ class Statistics(Protocol):
 
     def begin(self, order: int, method: Method, device: torch.device) -> Stored:
         """L = ε·I."""
+        ...
 
     def renew(
         self, stored: Stored, gram: Tensor, method: Method, counters: Counters
     ) -> Renewed | None:
         """L ← β·L + (1 − β)·gram: what to store, and L before it was; None if it failed."""
+        ...
 
     def root(self, stored: Stored, method: Method) -> Tensor | None:
         """(L + λmax·ε·I)^(−1/4) of what is stored; None if it is not finite."""
+        ...
 
     def bits(self, order: int, method: Method) -> int:
         """What L occupies after the paper."""
+        ...
 
 
 def _mean(before: Tensor, gram: Tensor, method: Method) -> Tensor | None:

@@ -55,7 +55,7 @@ class AdamW4bitTable(PlainTable):
 
 
 class MuonTable(PlainTable):
-    """`name = "muon"`: Muon for all matrices, AdamW at `adamw_lr` for vectors and scalars."""
+    """`name = "muon"`: Muon for matrices; vectors take AdamW steps at `adamw_ratio` times lr."""
 
     kind = Muon
     name: Literal["muon"]
@@ -69,7 +69,7 @@ class MuonTable(PlainTable):
     storage: Literal["float32", "int8"]
     block: Count
     min_elements: Natural
-    adamw_lr: Positive
+    adamw_ratio: Positive
     betas: Betas
     adamw_eps: Positive
     nonfinite: Literal["refuse", "skip"]

@@ -8,22 +8,15 @@ from ...optimizers import SOAP, Shampoo, Shampoo4bit
 from .base import Betas, Count, Fraction, Natural, NonNegative, PlainTable, Positive
 
 
-class ShampooTable(PlainTable):
-    """`name = "shampoo"`: Shampoo with the storage of its preconditioners as a choice."""
+class ShampooOptions(PlainTable):
+    """What both tables of Shampoo have in common."""
 
-    kind = Shampoo
-    name: Literal["shampoo"]
     lr: Positive
     base: Literal["adamw", "sgdm"]
     momentum: Fraction
     betas: Betas
     adam_eps: Positive
     weight_decay: NonNegative
-    storage: Literal["float32", "vq", "cq", "cq_ef", "eigen"]
-    codebook: Literal[
-        "linear2_4bit", "linear2_3bit", "linear2_8bit",
-        "dynamic_tree_4bit", "dynamic_tree_3bit", "dynamic_8bit",
-    ]  # fmt: skip
     block: Count
     beta: Fraction
     eps: Positive
@@ -45,11 +38,23 @@ class ShampooTable(PlainTable):
     nonfinite: Literal["refuse", "skip"]
 
 
-class Shampoo4bitTable(ShampooTable):
+class ShampooTable(ShampooOptions):
+    """`name = "shampoo"`: Shampoo with the storage of its preconditioners as a choice."""
+
+    kind = Shampoo
+    name: Literal["shampoo"]
+    storage: Literal["float32", "vq", "cq", "cq_ef", "eigen"]
+    codebook: Literal[
+        "linear2_4bit", "linear2_3bit", "linear2_8bit",
+        "dynamic_tree_4bit", "dynamic_tree_3bit", "dynamic_8bit",
+    ]  # fmt: skip
+
+
+class Shampoo4bitTable(ShampooOptions):
     """`name = "shampoo4bit"`: Shampoo whose preconditioners take 4 bits an element."""
 
     kind = Shampoo4bit
-    name: Literal["shampoo4bit"]  # type: ignore[assignment]
+    name: Literal["shampoo4bit"]
     storage: Literal["vq", "cq", "cq_ef", "eigen"]
     codebook: Literal["linear2_4bit", "dynamic_tree_4bit"]
 

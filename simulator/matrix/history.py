@@ -47,7 +47,7 @@ class History:
 
 
 class Histories:
-    """The history of each operand with delayed scaling, by module and role.
+    """The history of each operand with delayed scaling, by module, role and format.
 
     A pass is a forward and a backward: it ends when a product is computed after backward ones and
     outside of them. In between, scales stand still, so that the backward pass and a forward

@@ -17,23 +17,22 @@ unit if there is one, floats by a float unit, blocks `dequantised`. Each of thes
 `trace.assumptions()`, and refused under `substitute = false`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ...formats import Rounding, Stochastic
 from ...formats.errors import InputError
-from ...formats.format import FloatFormat, GridFormat, IntegerFormat, fits
+from ...formats.format import FloatFormat, fits
 from ..chip import Chip
 from ..dot_unit import DotUnit
 from ..order import Scale
 from ..recipe import Recipe
 from ..recipe_rows import LAYER_GEMMS, Gemm, Operand
 from ..units import MatrixUnit, arithmetic_format
+from .holding import holder, is_exact
 
 Kind = Literal["plain", "parts", "scaled", "dequantised"]
-#: Significand bits that a dequantised float32 scale is rounded to, at least.
-LEAST_PRECISION = 8
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class _Search:
     def _holding(self) -> Iterator[tuple[tuple[bool, int, bool, int], MatrixUnit, tuple[str, str]]]:
         """Units that hold both operands: (order of preference, row, formats)."""
         dequantised = self.blocks and not self.own.promote_every
-        holds = [_holder(o, dequantised) for o in self.operands]
+        holds = [holder(o, dequantised) for o in self.operands]
         for place, row in enumerate(self.chip.matrix_units):
             sides = [
                 sorted((f for f in map(arithmetic_format, names) if test(f)), key=lambda f: f.bits)
@@ -214,7 +213,7 @@ class _Search:
         asked, done = (" x ".join(names) for names in zip(*told, strict=True))
         how = "multiplied as"
         if path.kind == "dequantised":
-            exact = all(_exact(row, fmt) for row, fmt in pairs)
+            exact = all(is_exact(row, fmt) for row, fmt in pairs)
             how = "dequantised, multiplied as" if exact else "dequantised and rounded once to"
         elif path.operands != self.operands:
             how = "quantised and multiplied as"
@@ -230,48 +229,3 @@ class _Search:
         asked += f" -> {self.own.accumulator}" if self.own.accumulator else ""
         asked += f" by {self.instruction}" if self.instruction else ""
         return f"{self.chip.place}: no matrix unit for {asked}; the chip has {offered}"
-
-
-def _holder(operand: Operand, dequantised: bool) -> Callable[[GridFormat], bool]:
-    """Tells whether a unit's format holds the elements, or the dequantised values."""
-    elements = operand.fmt.grid
-
-    def holds(fmt: GridFormat) -> bool:
-        if isinstance(fmt, IntegerFormat):
-            inside = fmt.lowest <= elements.lowest and fmt.largest >= elements.largest
-            return isinstance(operand.fmt, IntegerFormat) and not dequantised and inside
-        if not isinstance(fmt, FloatFormat):
-            return False
-        if operand.blocks is None or not dequantised:
-            return fits(operand.fmt, fmt)
-        if operand.blocks.scale.exponent_bits >= 8:  # the values are float32's, not the product's
-            reach = fmt.exponent_bits >= 8
-        else:
-            reach = fmt.largest >= _most(operand) and fmt.min_subnormal <= _least(operand)
-        return reach and fmt.precision >= min(_precision(operand), LEAST_PRECISION)
-
-    return holds
-
-
-def _precision(operand: Operand) -> int:
-    """Significand bits of an element times a scale."""
-    assert operand.blocks is not None
-    scale = operand.blocks.scale
-    return operand.fmt.precision + (scale.precision if scale.fraction_bits else 0)
-
-
-def _most(operand: Operand) -> float:
-    assert operand.blocks is not None
-    return operand.blocks.largest * operand.blocks.scale.largest
-
-
-def _least(operand: Operand) -> float:
-    assert operand.blocks is not None
-    grid = operand.fmt.grid
-    return float(2.0 ** (grid.min_exponent - grid.subnormal_fraction_bits)
-                 * operand.blocks.scale.min_subnormal)  # fmt: skip
-
-
-def _exact(operand: Operand, fmt: GridFormat) -> bool:
-    """Whether the format holds the significand of every dequantised value."""
-    return operand.blocks is None or fmt.precision >= _precision(operand)

@@ -189,7 +189,8 @@ class MatrixWork:
             self.trace.count_rounding(self._key(product, row.format, side), plain.conversion)
             return plain
         stream = self.trace.next_stream() if row.rounding == "stochastic" else 0
-        name = f"{self.exempt.owners.get(product.module, product.module)}|{product.names[side]}"
+        module = self.exempt.owners.get(product.module, product.module)
+        name = f"{module}|{product.names[side]}|{row.format}"
         given = None
         if self.histories is not None and row.scales == "delayed":
             given = self.histories.scale(name, row)

@@ -73,6 +73,7 @@ MOVED = frozenset(
     rand_like randn_like randint randint_like randperm normal normal_functional uniform bernoulli
     exponential geometric cauchy log_normal random multinomial _fused_dropout
     lift_fresh lift lift_fresh_copy _local_scalar_dense is_same_size set resize
+    _has_same_storage_numel
     constant_pad_nd select_backward slice_backward diagonal_backward slice_scatter select_scatter
     diagonal_scatter as_strided_scatter index_fill index_copy _unsafe_index one_hot view_as
     unsafe_split unsafe_split_with_sizes unsafe_chunk swapaxes real imag view_as_real is_pinned

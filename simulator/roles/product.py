@@ -1,5 +1,6 @@
 """What the roles of a product are called, and what is remembered of one for its backward."""
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -32,7 +33,7 @@ class Use(NamedTuple):
         module, names: as in `Product`.
         layer: one of the operands was a weight, or stood in for one.
         addresses: of the operands' storages.
-        extent: (M, K, N) of (M, K) @ (K, N), without batch.
+        shapes: of the operands.
         needed: whether each operand's gradient will be asked for, as far as known.
         references: keep the addresses from being given to other storages.
     """
@@ -41,7 +42,7 @@ class Use(NamedTuple):
     names: tuple[str, str]
     layer: bool
     addresses: tuple[int, int]
-    extent: Extent
+    shapes: tuple[torch.Size, torch.Size]
     needed: tuple[bool, bool]
     references: tuple[object, ...]
 
@@ -49,6 +50,7 @@ class Use(NamedTuple):
 OPTIMIZER = Product("optimizer", "optimizer", "optimizer", ("optimizer", "optimizer"), "")
 
 
+@cache
 def make_product(gemm: str, names: tuple[str, str], layer: bool, module: str) -> Product:
     """Operands of a layer have the roles of their names; without a weight it is attention."""
     return Product(gemm, *(names if layer else ("attention", "attention")), names, module)
@@ -69,7 +71,6 @@ def gone(ref: StorageWeakRef | None) -> bool:
     return ref is not None and bool(ref.expired())  # type: ignore[no-untyped-call]
 
 
-def extent(a: torch.Tensor, b: torch.Tensor) -> Extent:
-    """(M, K, N) of a @ b, a vector counting as a row or a column."""
-    rows = a.shape[-2] if a.ndim > 1 else 1
-    return rows, a.shape[-1], b.shape[-1] if b.ndim > 1 else 1
+def extent(a: torch.Size, b: torch.Size) -> Extent:
+    """(M, K, N) of a product without its batch, a vector counting as a row or a column."""
+    return a[-2] if len(a) > 1 else 1, a[-1], b[-1] if len(b) > 1 else 1

@@ -17,23 +17,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import BackwardCFunction
-from torch.multiprocessing.reductions import StorageWeakRef
 
 from ..phase import Phase, in_backward, recomputing
-from .product import (
-    OPTIMIZER,
-    Extent,
-    Product,
-    Use,
-    address,
-    extent,
-    gone,
-    make_product,
-    reference,
-)
+from .product import OPTIMIZER, Extent, Product, Use, address, extent, make_product
+from .records import Records, node_name, running_node
 from .weights import Weight, Weights
 
-_NODES, _USES, _PINS = 1 << 15, 256, 4096
+_COPIES = frozenset({torch.ops.aten.clone.default, torch.ops.aten._to_copy.default})
 _NAMES = {
     0: ("weight", "activation"),
     1: ("activation", "weight"),
@@ -55,13 +45,8 @@ class Roles:
     def __init__(self, phase: Phase) -> None:
         self.phase = phase
         self.weights = Weights()
-        self._uses: dict[int, list[Use]] = {}
-        self._pins: dict[int, StorageWeakRef] = {}
-        self._last: dict[int, Use] = {}
-        self._saved: dict[int, StorageWeakRef] = {}
-        self._stands_for: dict[int, int] = {}
+        self.records = Records()
         self._gradient = (-1, 0)
-        self._sweep_at = _PINS
         self.weights.find(phase.model)
         phase.entered.append(self.weights.entered)
         phase.left.append(self.weights.left)
@@ -90,18 +75,22 @@ class Roles:
             return self.convolution_gradient("wgrad")
         module = self.phase.module or (weight.owner if weight is not None else "")
         names = ("activation", "weight")
-        self._remember(self._use(x, filters, names, True, module))
+        self.records.remember(
+            self.records.use(x, filters, _places(x, filters), names, True, module)
+        )
         return make_product("fprop", names, True, module)
 
     def convolution_gradient(self, gemm: str) -> Product:
         """The roles of one of the products of a convolution's backward."""
         names = ("gradient", "weight") if gemm == "dgrad" else ("gradient", "activation")
-        uses = self._uses.get(_node(), ())
+        uses = self.records.recorded()
         return make_product(gemm, names, True, uses[0].module if uses else self.phase.module)
 
     def note_result(self, func: torch._ops.OpOverload, args: Any, result: Any) -> None:
-        """Follow weights through what is computed from them, and recomputed activations."""
+        """Follow weights through what is computed from them, and saved tensors through copies."""
         if in_backward():
+            if func in _COPIES:
+                self._copied(args[0], result)
             return
         if not self.phase.optimizing:
             self.weights.derive(func, args, result)
@@ -111,28 +100,39 @@ class Roles:
     def note_saved(self, result: object) -> None:
         """A tensor that stands for a saved one in the backward pass: it is no gradient."""
         if isinstance(result, torch.Tensor) and self.weights.of(result) is None:
-            self._saved[address(result)] = self._pins.get(address(result)) or self._pin(result)
+            self.records.note_saved(result)
 
     def note_copy(self, copy: torch.Tensor, original: torch.Tensor) -> None:
         """`copy` stands for `original` in the backward pass: what memory gives back."""
-        for x in (copy, original):
-            if address(x) not in self._pins:
-                self._pin(x)
-        self._stands_for[address(copy)] = address(original)
+        self.records.note_copy(copy, original)
+
+    def _copied(self, original: torch.Tensor, copy: torch.Tensor) -> None:
+        """In the backward pass, what a forward product multiplied may be laid out anew."""
+        place = address(original)
+        if address(copy) == place:
+            return
+        weight = self.weights.at(place, original)
+        if weight is not None:
+            self.weights.add(copy, weight)
+        elif self.records.is_saved(place):
+            self.records.note_copy(copy, original)
 
     def _forward(self, a: torch.Tensor, b: torch.Tensor) -> Product:
-        weights = self.weights.of(a), self.weights.of(b)
+        places = address(a), address(b)
+        left, right = self.weights.at(places[0], a), self.weights.at(places[1], b)
         module = self.phase.module
-        side = _weight_side(*weights, module)
+        side = _weight_side(left, right, module)
         if side is not None and not module:
-            module = weights[side].owner  # type: ignore[union-attr]
+            module = (right if side else left).owner  # type: ignore[union-attr]
         names, layer = _NAMES[side], side is not None
-        self._remember(self._use(a, b, names, layer, module))
+        use = self.records.use(a, b, places, names, layer, module)
+        self.records.remember(use)
+        self.records.remember_operands(use)
         return make_product("fprop", names, layer, module)
 
     def _backward(self, a: torch.Tensor, b: torch.Tensor) -> Product:
-        node = _node()
-        found = self._find(self._uses.get(node, ()), a, b)
+        node = running_node()
+        found = self._find(self.records.recorded(), a, b)
         if isinstance(found, Product):
             return found
         names = ["gradient", "gradient"]
@@ -146,16 +146,17 @@ class Roles:
             self._gradient = node, address(b if found.side == 0 else a)
         product = make_product(gemm, (names[0], names[1]), layer, module)
         if torch.is_grad_enabled():
-            self._remember(self._use(a, b, product.names, layer, module))
+            self.records.remember(
+                self.records.use(a, b, _places(a, b), product.names, layer, module)
+            )
         return product
 
     def _find(
         self, uses: Sequence[Use], a: torch.Tensor, b: torch.Tensor
     ) -> _Found | Product | None:
         """The forward operand in a product of the backward pass."""
-        stands = self._stands_for
-        here = address(a), address(b)
-        places = stands.get(here[0], here[0]), stands.get(here[1], here[1])
+        here = _places(a, b)
+        places = self.records.original(here[0]), self.records.original(here[1])
         for use in uses:
             hits = [place in use.addresses for place in places]
             if all(hits) and isinstance(torch._C._current_autograd_node(), BackwardCFunction):
@@ -164,68 +165,43 @@ class Roles:
                 side = hits.index(True)
                 return _Found(use, use.addresses.index(places[side]), side)
         weights = self.weights.of(a), self.weights.of(b)
-        for use in uses or [self._last[p] for p in places if p in self._last]:
+        for use in uses:
             if any(weights) and "weight" in use.names:
                 return _Found(use, use.names.index("weight"), 0 if weights[0] is not None else 1)
-            guesses = _by_extent(use, extent(a, b), self._saved_side(here))
+            guesses = _by_extent(use, extent(a.shape, b.shape), self._saved_side(here))
             if guesses:
-                return guesses[_turn(self._gradient[0] == _node()) if len(guesses) > 1 else 0]
-        return self._by_weight(weights, a, b)
+                return guesses[
+                    _turn(self._gradient[0] == running_node()) if len(guesses) > 1 else 0
+                ]
+        return self._by_storage(places, weights, a, b)
 
     def _saved_side(self, places: tuple[int, int]) -> int | None:
         """The operand that is no gradient, if a storage tells."""
         for side, place in enumerate(places):
-            if place in self._saved or place in self._stands_for:
-                return side
-            if (_node(), place) == self._gradient:
+            if (running_node(), place) == self._gradient:
                 return 1 - side
+        for side, place in enumerate(places):
+            if self.records.is_saved(place):
+                return side
         return None
 
-    def _by_weight(
-        self, weights: tuple[Weight | None, Weight | None], a: torch.Tensor, b: torch.Tensor
+    def _by_storage(
+        self,
+        places: tuple[int, int],
+        weights: tuple[Weight | None, Weight | None],
+        a: torch.Tensor,
+        b: torch.Tensor,
     ) -> _Found | None:
-        """Autograd's number leads nowhere: a weight is still known by its storage."""
+        """Autograd's number leads nowhere: operands are still known by their storage."""
         side = _weight_side(*weights, self.phase.module)
         if side is None:
+            for side, place in enumerate(places):
+                use = self.records.last_use(place)
+                if use is not None:
+                    return _Found(use, use.addresses.index(place), side)
             return None
         owner = weights[side].owner  # type: ignore[union-attr]
-        return _Found(self._use(a, b, _NAMES[side], True, owner), side, side)
-
-    def _use(
-        self, a: torch.Tensor, b: torch.Tensor, names: tuple[str, str], layer: bool, module: str
-    ) -> Use:
-        places, pins = (address(a), address(b)), self._pins
-        held = pins.get(places[0]) or self._pin(a), pins.get(places[1]) or self._pin(b)
-        needed = a.requires_grad, b.requires_grad
-        return Use(module, names, layer, places, extent(a, b), needed, held)
-
-    def _pin(self, x: torch.Tensor) -> StorageWeakRef:
-        if len(self._pins) >= self._sweep_at:
-            self._sweep()
-        pin = self._pins[address(x)] = reference(x)
-        return pin
-
-    def _sweep(self) -> None:
-        """Forget storages that are gone; a live reference keeps its address from being reused."""
-        self._pins = {i: pin for i, pin in self._pins.items() if not gone(pin)}
-        self._saved = {i: pin for i, pin in self._saved.items() if i in self._pins}
-        self._stands_for = {i: j for i, j in self._stands_for.items() if i in self._pins}
-        self._last = {i: use for i, use in self._last.items() if i in self._pins}
-        self._sweep_at = max(_PINS, 2 * len(self._pins))
-
-    def _remember(self, use: Use) -> None:
-        """Under the node that autograd made for this operation, the last one so far."""
-        number = torch._C._autograd._get_sequence_nr() - 1
-        uses = self._uses.get(number)
-        if uses is None:
-            if len(self._uses) >= 2 * _NODES:  # the graphs of so long ago are gone
-                self._uses = dict(list(self._uses.items())[_NODES:])
-            uses = self._uses[number] = []
-        if len(uses) >= _USES:  # an evaluation without gradients makes no nodes
-            del uses[: _USES // 2]
-        uses.append(use)
-        for place in use.addresses:
-            self._last[place] = use
+        return _Found(self.records.use(a, b, _places(a, b), _NAMES[side], True, owner), side, side)
 
     def _differentiating(self, a: torch.Tensor, b: torch.Tensor) -> bool:
         """Whether a closure runs forward or backward inside of `optimizer.step()`."""
@@ -252,7 +228,7 @@ def _weight_side(a: Weight | None, b: Weight | None, module: str) -> int | None:
 
 def _by_extent(use: Use, here: Extent, side: int | None) -> list[_Found]:
     """From the extents: gradient (M, N) x b^T sums over N, a^T x gradient over M."""
-    m, k, n = use.extent
+    m, k, n = extent(*use.shapes)
     rows, depth, columns = here
     outer = {rows, columns}
     needed = use.needed if any(use.needed) else (True, True)
@@ -264,17 +240,14 @@ def _by_extent(use: Use, here: Extent, side: int | None) -> list[_Found]:
     return [f if side is None else f._replace(side=side) for f in found]
 
 
+def _places(a: torch.Tensor, b: torch.Tensor) -> tuple[int, int]:
+    return address(a), address(b)
+
+
 def _turn(second: bool) -> int:
     """If M = N: 0 if gradient x b^T is due, 1 if a^T x gradient is.
 
     A node computes the gradients of its arguments in the order of their names: `mat1, mat2` with
     an addend, `mat2, self` without.
     """
-    node = torch._C._current_autograd_node()
-    return int(second != (node is not None and node.name() in ("MmBackward0", "BmmBackward0")))
-
-
-def _node() -> int:
-    """The number of the running autograd node, -1 outside of the backward pass."""
-    node = torch._C._current_autograd_node()
-    return int(node._sequence_nr()) if node is not None else -1
+    return int(second != (node_name() in ("MmBackward0", "BmmBackward0")))

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.utils.parametrize import ParametrizationList
 
@@ -74,6 +75,10 @@ class Weights:
         """A tensor's place among the weights, None if it is none."""
         return self._known.get(address(x)) or self._unknown(x)
 
+    def at(self, place: int, x: torch.Tensor) -> Weight | None:
+        """`of`, for a caller who has the storage's address."""
+        return self._known.get(place) or self._unknown(x)
+
     def derive(self, func: torch._ops.OpOverload, args: Any, result: Any) -> None:
         """A result of weights, buffers and scalars alone is a weight."""
         owner = None
@@ -92,6 +97,10 @@ class Weights:
         if owner is not None and owner is not _NEUTRAL and _holds_values(func, result):
             if address(result) not in self._known:
                 self._add(result, DERIVED, owner)
+
+    def add(self, copy: torch.Tensor, weight: Weight) -> None:
+        """A copy of a weight."""
+        self._add(copy, DERIVED, weight.owner)
 
     def _owner(self, x: torch.Tensor) -> str | None:
         """The owner of a weight; `_NEUTRAL` for a buffer or scalar; None for any other tensor."""
@@ -152,6 +161,6 @@ def _parametrized(name: str) -> str:
 
 def _unwrapped(x: torch.Tensor) -> torch.Tensor:
     """The tensor below the wrappers of torch.func."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(x):
-        x = torch._C._functorch.get_unwrapped(x)
+    while is_functorch_wrapped_tensor(x):
+        x = get_unwrapped(x)
     return x

@@ -3,6 +3,7 @@
 from .columns import COLUMNS, Column
 from .counts import Conversion, Counts, Key
 from .coverage import COVERAGE
+from .events import Events
 from .products import Multiplied, examine
 from .trace import Trace
 from .updates import Updates
@@ -14,6 +15,7 @@ __all__ = [
     "Column",
     "Conversion",
     "Counts",
+    "Events",
     "Key",
     "Multiplied",
     "NonFiniteError",

@@ -13,6 +13,9 @@ known of neither.
 f of what was stored is taken in two ways: from its eigenvalues in float64, negative ones as 0 and
 λmax·1e-6 added; and, in the columns named so, by the optimizer's own root, the coupled Newton
 iteration capped at ten steps in float32, which keeps what is indefinite finite.
+
+Measured at order 1200, half of the eigenvalues 1, NRE / AE: c = 100: vq newton 0.278 / 13.9,
+cq newton 0.094 / 5.4, eigen 0.050 / 2.8; c = 1000: 0.612 / 16.2, 0.179 / 5.6, 0.062 / 3.5.
 """
 
 import sys
