@@ -251,6 +251,7 @@ RUNS = {
     "graphcore-ipu": "fp32",
     "groq-lpu": "fp32",
     "ieee-float32": "fp32",
+    "ieee-float64": "",
     "intel-diamond-rapids": "fp32 bf16 fp8",
     "intel-gaudi2": "fp32 bf16",
     "intel-gaudi3": "fp32 bf16 fp8",

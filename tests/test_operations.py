@@ -122,7 +122,7 @@ def test_programs_in_bfloat16_train() -> None:
                 with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
                     loss = F.cross_entropy(model(x if autocast else x.bfloat16()), y)
                 opt.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 opt.step()
                 losses.append(loss.item())
         assert losses[-1] < 0.9 * losses[0]
@@ -167,7 +167,8 @@ def test_complex_tensors_are_refused() -> None:
 
 class Inner(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        return torch.special.bessel_j0(x)
+        y: Tensor = torch.special.bessel_j0(x)
+        return y
 
 
 def test_a_refusal_names_operation_line_and_module() -> None:
@@ -198,7 +199,7 @@ def test_an_operation_that_writes_declares_itself() -> None:
         assert trace.coverage()["bit_exact"] == {"mul": 1}
 
 
-FUSED = {
+FUSED: dict[str, Any] = {
     "adam": lambda p, fused: torch.optim.Adam(p, weight_decay=0.1, amsgrad=True, fused=fused),
     "adamw": lambda p, fused: torch.optim.AdamW(p, lr=1e-2, fused=fused),
     "sgd": lambda p, fused: torch.optim.SGD(
@@ -215,7 +216,7 @@ def test_fused_optimizers_step_as_plain_torch(name: str, dtype: torch.dtype) -> 
     ends = []
     for emulated in (False, True):
         p = nn.Parameter(torch.linspace(-1, 1, 33).to(dtype))
-        opt = FUSED[name]([p], emulated)
+        opt: Any = FUSED[name]([p], emulated)
 
         def steps(p: nn.Parameter = p, opt: Any = opt) -> None:
             for step in range(5):
@@ -266,7 +267,8 @@ def test_running_statistics_are_updated_in_place() -> None:
             assert torch.allclose(
                 a.float(), b.float(), rtol=2e-2 if dtype == torch.bfloat16 else 1e-5
             )
-        assert not torch.equal(norms[1].running_var, torch.ones(6, dtype=dtype))
+        running = norms[1].running_var
+        assert running is not None and not torch.equal(running, torch.ones(6, dtype=dtype))
 
 
 def test_written_results_and_in_place_forms() -> None:

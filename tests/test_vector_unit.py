@@ -64,7 +64,7 @@ def operands(name: str) -> Any:
     ulp = 2.0**-fmt.fraction_bits
     odd = [0.0, 1.0, 1 + ulp, 1 + ulp / 2, 1 + 1.5 * ulp, fmt.largest, fmt.min_normal, 3.0,
            fmt.min_subnormal, fmt.min_subnormal / 2, 1.5 * fmt.min_normal, 2.0**-149, math.inf,
-           np.finfo(np.float32).max, ulp / 2, 2.0**-30]  # fmt: skip
+           float(np.finfo(np.float32).max), ulp / 2, 2.0**-30]  # fmt: skip
     special = np.array([*odd, *(-v for v in odd), math.nan], np.float32)
     x, y = (a.reshape(-1) for a in np.meshgrid(special, special))
     scale = 2.0 ** rng.integers(-12, 12, (3, 800))
@@ -167,9 +167,8 @@ def test_reductions_equal_the_fractions(name: str, tree: bool, rounding: str) ->
             expected = []
             for row in range(3):
                 numbers = iter(range(row * length, (row + 1) * length))
-                value = exact.reduce_column(
-                    x[row].tolist(), how, tree, product, lambda n=numbers: draw(next(n))
-                )
+                bits = map(draw, numbers)
+                value = exact.reduce_column(x[row].tolist(), how, tree, product, bits.__next__)
                 expected.append(value if length > 1 else float(found[row]))
             assert same_bits(found, expected)
 

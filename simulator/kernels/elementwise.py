@@ -54,9 +54,9 @@ def _flush(out, smallest):  # type: ignore[no-untyped-def]
 
 
 @parallel_jit
-def operate(
+def operate(  # type: ignore[no-untyped-def]
     op, a, b, c, out, flush_in, flush_out, kind, lane, grid, mode, overflow, k, seed, stream
-):  # type: ignore[no-untyped-def]
+):
     """out[i] = op(a[i], b[i], c[i]) rounded once; all flat float32 of one length.
 
     flush_in, flush_out: magnitudes below these are zeros of their sign, in operands and results.

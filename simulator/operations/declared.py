@@ -10,8 +10,8 @@ from ...formats.errors import InputError, choice
 from . import tables
 
 Kind = Literal[
-    "matrix", "exact", "root", "function", "reduction", "scan", "accumulation", "converted", "moved",
-    "pointwise", "composite",
+    "matrix", "exact", "root", "function", "reduction", "scan", "accumulation", "converted",
+    "moved", "pointwise", "composite",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])

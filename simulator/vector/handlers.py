@@ -13,7 +13,7 @@ from ..tracing import Trace
 from .dtypes import Floats, floats, narrowed, widened
 from .places import accumulates, rows_of
 from .reductions import count
-from .work import ADD, DIV, MUL, SQRT, SUB, VectorWork
+from .work import ADD, DIV, MUL, SUB, VectorWork
 
 Op = torch._ops.OpOverload
 Handler = Callable[[Op, Any, Any], Any]
@@ -29,6 +29,8 @@ class VectorHandlers:
     def __init__(self, work: VectorWork, trace: Trace, mode: AbstractContextManager[Any]) -> None:
         self.work, self.trace, self.mode = work, trace, mode
         self.host = work.unit.functions == "host"
+        self._reduce, self._scan = self.in_unit(self._reduced), self.in_unit(self._scanned)
+        self._add, self._root = self.in_unit(self._accumulated), self.in_unit(self._rooted)
         self._names: dict[tuple[Op, torch.dtype | None], str] = {}
 
     def exact(self, func: Op, args: Any, kwargs: Any) -> Any:
@@ -76,7 +78,7 @@ class VectorHandlers:
 
     def root(self, func: Op, args: Any, kwargs: Any) -> Any:
         """sqrt, correctly rounded."""
-        return self.in_unit(self._rooted)(func, args, kwargs)
+        return self._root(func, args, kwargs)
 
     def _rooted(self, func: Op, args: Any, kwargs: Any) -> Any:
         x = args[0]
@@ -122,7 +124,7 @@ class VectorHandlers:
 
     def reduction(self, func: Op, args: Any, kwargs: Any) -> Any:
         """sum, mean and prod in the unit's order."""
-        return self.in_unit(self._reduced)(func, args, kwargs)
+        return self._reduce(func, args, kwargs)
 
     def _reduced(self, func: Op, args: Any, kwargs: Any) -> Any:
         x, name = args[0], base_name(func)
@@ -139,7 +141,7 @@ class VectorHandlers:
 
     def scan(self, func: Op, args: Any, kwargs: Any) -> Any:
         """cumsum and cumprod, ascending."""
-        return self.in_unit(self._scanned)(func, args, kwargs)
+        return self._scan(func, args, kwargs)
 
     def _scanned(self, func: Op, args: Any, kwargs: Any) -> Any:
         self._note("bit_exact", func, args[0].dtype)
@@ -152,7 +154,7 @@ class VectorHandlers:
         if not accumulates(func, args, kwargs):
             self._note("moved", func, None)
             return func(*args, **kwargs)
-        return self.in_unit(self._accumulated)(func, args, kwargs)
+        return self._add(func, args, kwargs)
 
     def _accumulated(self, func: Op, args: Any, kwargs: Any) -> Any:
         x = args[0]
@@ -192,7 +194,8 @@ class VectorHandlers:
             for n in written(func):
                 if args[n] is not None and wide[n] is not args[n]:
                     args[n].copy_(wide[n])
-            return narrowed(result, result_dtypes(func, args, asked or found.dtype, unit), unit)
+            promoted = asked or found.dtype or unit
+            return narrowed(result, result_dtypes(func, args, promoted, unit), unit)
 
         return handler
 

@@ -1,5 +1,6 @@
 """Sums and products over dimensions of a tensor, in the vector unit's order."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,21 +50,21 @@ def axes_of(x: torch.Tensor, dims: Any) -> list[int]:
 
 def count(x: torch.Tensor, dims: Any) -> int:
     """How many elements a reduction over `dims` adds."""
-    return int(np.prod([x.shape[d] for d in axes_of(x, dims)]))
+    return math.prod([x.shape[d] for d in axes_of(x, dims)])
 
 
 def _stacked(x: torch.Tensor, axes: list[int]) -> tuple[Any, list[int]]:
     """x as (O, L, C) with the reduced elements along L, copied only where its strides need it."""
     others = [d for d in range(x.ndim) if d not in axes]
     kept = [x.shape[d] for d in others]
-    length = int(np.prod([x.shape[d] for d in axes]))
+    length = math.prod([x.shape[d] for d in axes])
     x = x.detach()
     first, last = axes[0], axes[-1]
     if last - first + 1 == len(axes) and x.is_contiguous():
-        outer = int(np.prod(x.shape[:first]))
-        return x.numpy().reshape(outer, length, int(np.prod(x.shape[last + 1 :]))), kept
+        outer = math.prod(x.shape[:first])
+        return x.numpy().reshape(outer, length, math.prod(x.shape[last + 1 :])), kept
     columns = x.permute(axes + others)
     if columns.is_contiguous():
         return columns.numpy().reshape(1, length, -1), kept
     rows = x.permute(others + axes).contiguous()
-    return rows.numpy().reshape(int(np.prod(kept)), length, 1), kept
+    return rows.numpy().reshape(math.prod(kept), length, 1), kept

@@ -64,7 +64,7 @@ class VectorWork:
         Numbers are float32 constants, as PyTorch has them.
         """
         tensors = [torch.as_tensor(x, dtype=torch.float32) for x in operands]
-        tensors = list(torch.broadcast_tensors(*tensors)) if len(tensors) > 1 else tensors
+        tensors = list(torch.broadcast_tensors(*tensors))  # type: ignore[no-untyped-call]
         shape = tensors[0].shape
         arrays = [t.detach().contiguous().numpy().reshape(-1) for t in tensors]
         while len(arrays) < 3:
@@ -106,7 +106,7 @@ class VectorWork:
 
     def reduce(self, x: Tensor, dims: Any, keepdim: bool, product: bool = False) -> Tensor:
         """Sum or product over `dims` (all if empty) in the unit's order, in its accumulator."""
-        total = reduce(self.read(x), dims, keepdim, self, product)
+        total: Tensor = reduce(self.read(x), dims, keepdim, self, product)
         if self.plain and total.dtype is self.dtype:
             return total
         return self.settle(total.double())  # from the accumulator; a sum of one is not rounded yet
