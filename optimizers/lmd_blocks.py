@@ -1,4 +1,4 @@
-"""Small parameters stepped together, large ones in cuts: about 16 000 weights at a time.
+"""Small parameters stepped together, large ones in cuts: about 33 000 weights at a time.
 
 A step is some thirty operations, each a microsecond before it computes anything; a Vision
 Transformer of 70 000 weights has 31 parameters. So the state of a block of small parameters lies
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .components import State, difference
 
-#: Most weights of a block of several parameters, and of a cut: temporaries of 128 KiB.
-BLOCK = 1 << 14
+#: Most weights of a block of several parameters, and of a cut: temporaries of 256 KiB.
+BLOCK = 1 << 15
 
 
 class Block:
