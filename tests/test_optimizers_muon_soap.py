@@ -23,8 +23,10 @@ def newton_schulz(m: Array, iterations: int) -> Array:
     x = m / (np.linalg.norm(m) + 1e-7)
     x = x.T if len(m) > m.shape[1] else x
     for _ in range(iterations):
-        a = x @ x.T
-        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+        a = np.einsum("ik,jk->ij", x, x)
+        x = 3.4445 * x + np.einsum(
+            "ik,kj->ij", -4.7750 * a + 2.0315 * np.einsum("ik,kj->ij", a, a), x
+        )
     return np.asarray(x.T if len(m) > m.shape[1] else x)
 
 
