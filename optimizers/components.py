@@ -92,7 +92,9 @@ def advance(state: State, group: Group, u: Tensor, generator: torch.Generator) -
     beta1, beta2 = group["betas"]
     if group["temperature"]:
         u = u - group["temperature"]
-    u = u.clamp(*LARGEST[u.dtype])
+    # A shared u is the gradient itself, which stays the user's.
+    clamp = u.clamp if group["momentum"] == "shared" else u.clamp_
+    u = clamp(*LARGEST[u.dtype])
     direction = torch.lerp(state["v"], u, 1 - beta1)
     state["v"].lerp_(u, 1 - beta2)
     if group["momentum"] == "shared":

@@ -223,6 +223,7 @@ class LMD(CheckedOptimizer):
         self._made = None
         self.generator.set_state(state_dict["generator"].clone())
         self._sample_start = state_dict["sample_start"].clone()
+        self._blocks()  # laid out now, not as a part of the next step
 
     def _blocks(self) -> list[Block]:
         """The blocks of all LMD groups, in the order in which they draw their noise."""
@@ -258,8 +259,10 @@ class LMD(CheckedOptimizer):
 
     def _gradients(self) -> Iterator[Total]:
         """Every cut's share of u± from this sample, and which parameters have a gradient."""
-        again = torch.Generator()
-        again.set_state(self._sample_start)
+        again = self.generator
+        if any(b.group["drawn_sigma"] and "sample" not in b.state for b in self._blocks()):
+            again = torch.Generator()
+            again.set_state(self._sample_start)
         for block in self._blocks():
             group = block.group
             gradient, present = block.gradient()

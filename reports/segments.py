@@ -25,7 +25,7 @@ SCHEMAS = {
         {"step": pa.int64(), "test_loss": pa.float64(), "test_accuracy": pa.float64()}
     ),
     "trace": pa.schema(
-        {name: pa.string() for name in ("op", "gemm", "operand", "format")}
+        {name: pa.string() for name in ("module", "op", "gemm", "operand", "format")}
         | {"step": pa.int64()}
         | {name: pa.int64() for name in COUNTERS}
         | {"signal": pa.float64(), "noise": pa.float64()}

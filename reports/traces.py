@@ -108,8 +108,8 @@ def _make_row(column: str, raw: dict[str, Any], exponents: Counter[int]) -> Trac
         saturated=sums["saturated"] / values,
         overflow=sums["overflow"] / values,
         nan=sums["nan"] / values,
-        sqnr_db=_decibels(sums["signal"], sums["noise"]),
-        sum_sqnr_db=_decibels(sums["sum_signal"], sums["sum_noise"]),
+        sqnr_db=decibels(sums["signal"], sums["noise"]),
+        sum_sqnr_db=decibels(sums["sum_signal"], sums["sum_noise"]),
         swamped=sums["swamped"] / sums["additions"] if sums["additions"] else None,
         stalled=sums["stalled"] / values if role == "update" else None,
         smallest=raw["smallest_min"],
@@ -118,7 +118,7 @@ def _make_row(column: str, raw: dict[str, Any], exponents: Counter[int]) -> Trac
     )
 
 
-def _decibels(signal: float, noise: float) -> float | None:
+def decibels(signal: float, noise: float) -> float | None:
     """10 log10(signal / noise); None without either."""
     return 10 * log10(signal / noise) if signal > 0 and noise > 0 else None
 

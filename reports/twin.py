@@ -6,6 +6,7 @@ from typing import Any
 
 from ..simulator.tracing import COVERAGE
 from .drawing import Figure
+from .modules import worst_modules
 from .rules import REFERENCE, STABLE, describe_rules
 from .study import Study
 from .traces import TraceRow
@@ -32,6 +33,7 @@ def describe_study(
         ],
         "rows": [asdict(row) for row in rows],
         "trace": [asdict(row) for row in trace],
+        "modules": [asdict(row) for row in worst_modules(study)],
         "memory": _describe_memory(study),
         "assumed": {column: _list_assumed(study, column) for column in study.columns},
         "coverage_kinds": COVERAGE,

@@ -45,7 +45,12 @@ TABLES: dict[str, pa.Schema] = {
     "evaluations": pa.schema(
         [_STEP, ("test_loss", _REAL), ("test_accuracy", _REAL), ("train_loss", _REAL)]
     ),
-    "trace": pa.schema([(column.name, _TYPES[column.kind]) for column in COLUMNS]),
+    "trace": pa.schema(
+        [
+            pa.field(c.name, _TYPES[c.kind], metadata={"of": c.of, "meaning": c.meaning})
+            for c in COLUMNS
+        ]
+    ),
 }
 
 

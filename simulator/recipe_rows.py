@@ -16,6 +16,7 @@ from .order import KOrder, SplitK
 from .tables import Row
 from .units import arithmetic_format
 
+FLOAT64 = get_format("float64")
 #: Who an operand is, and in which product: the keys of a recipe.
 OPERANDS = ("weight", "activation", "gradient", "attention", "optimizer", "exempt")
 GEMMS = ("fprop", "dgrad", "wgrad", "attention", "optimizer", "exempt")
@@ -113,8 +114,11 @@ class Operand(Row):
         ):
             raise InputError(f'{self.format} needs a scaling and overflow = "saturate"')
         plain = self.scales == "none" and self.hadamard.size == 1
-        if not fits(self.fmt, FLOAT32) and not (self.format == "float64" and plain):
-            raise InputError(f"{self.format}: float32 cannot hold every value of this operand")
+        if not fits(self.fmt, FLOAT32) and not (self.fmt == FLOAT64 and plain):
+            raise InputError(
+                f"{self.format}: float32 cannot hold every value of this operand; of wider "
+                "formats there is float64, without scaling or rotation"
+            )
         if self.shrink != 1.0 and self.scales == "none":
             raise InputError(f"shrink = {self.shrink} needs a scaling")
         return self
@@ -210,9 +214,11 @@ class Outputs(Row):
     @classmethod
     def _known(cls, name: str) -> str:
         fmt = arithmetic_format(name)
-        held = fmt.name == "float64" or fits(fmt, FLOAT32)
-        if not isinstance(fmt, FloatFormat) or not held or not fmt.infinity:
-            raise InputError(f"{name} is not a float format with infinity that float32 holds")
+        held = isinstance(fmt, FloatFormat) and (fits(fmt, FLOAT32) or fmt == FLOAT64)
+        if not held or not fmt.infinity:
+            raise InputError(
+                f"{name} is not a float format with infinity that float32 holds, nor float64"
+            )
         return fmt.name
 
 

@@ -11,9 +11,10 @@ from torch import nn
 
 from tapeout.reports import write_report
 from tapeout.scenarios.execution import execute
+from tapeout.scenarios.folder import TABLES
 from tapeout.scenarios.study import open_study
 from tapeout.simulator import emulate, load_chip, load_recipe
-from tapeout.simulator.tracing import COVERAGE
+from tapeout.simulator.tracing import COLUMNS, COVERAGE, describe_columns
 from tapeout.tests.test_reports_page import Page
 
 IEEE, H100 = load_chip("ieee-float32"), load_chip("nvidia-h100")
@@ -83,6 +84,18 @@ def test_every_kind_has_a_meaning_and_no_other_is_noted() -> None:
             trace.cover("guessed", "add")
 
 
+def test_the_documentation_lists_every_column_and_kind() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "trace.md").read_text(encoding="utf-8")
+    assert describe_columns() in text
+    assert "".join(f"- `{kind}`: {meaning}\n" for kind, meaning in COVERAGE.items()) in text
+
+
+def test_segments_say_what_their_columns_mean() -> None:
+    fields = {field.name: field.metadata for field in TABLES["trace"]}
+    assert list(fields) == [column.name for column in COLUMNS]
+    assert fields["swamped"][b"meaning"].startswith(b"of these, without which the unit")
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory, write_tiny: Any) -> tuple[Page, Any]:
     """The page and the twin of one emulated run with an exempt module."""
@@ -114,11 +127,16 @@ def test_the_report_says_what_was_emulated(report: tuple[Page, Any]) -> None:
 
 
 def test_the_report_shows_output_noise_swamping_and_ranges(report: tuple[Page, Any]) -> None:
-    _, twin = report
+    page, twin = report
     rows = {(row["role"], row["format"]): row for row in twin["trace"]}
     output = rows["output", "e8m13"]
     assert 10 < output["sqnr_db"] < output["sum_sqnr_db"] < 100
     assert 0 <= output["swamped"] < 0.5
+    noisy = [row for row in twin["modules"] if row["column"] == "int4"]
+    assert 0 < len(noisy) <= 8 and all(row["made"] == 0 for row in noisy)
+    assert [row["sqnr_db"] for row in noisy] == sorted(row["sqnr_db"] for row in noisy)
+    assert noisy[0]["sqnr_db"] < 40 and "head" not in {row["module"] for row in noisy[:4]}
+    assert ("h3", "The noisiest matrix products") in page.texts
     weight = rows["weight", "float8_e4m3fn"]
     assert weight["smallest"] < weight["largest"] < 10
     assert sum(count for _, count in weight["exponents"]) <= weight["values"]

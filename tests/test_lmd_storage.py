@@ -211,6 +211,7 @@ def test_state_that_is_stored_short_stays_the_state(storage: str) -> None:
         ]
         optimizer.step()
         for p, (m, v) in zip(params, before, strict=True):
+            assert p.grad is not None
             u = torch.stack((m[0] * p.grad, -m[1] * p.grad))
             torch.testing.assert_close(optimizer.state[p]["v"], torch.lerp(v, u, 0.1))
             moved = (medians_of(optimizer, p) / m).log() * -u.sign()

@@ -250,7 +250,7 @@ def test_writing_into_a_tensor_that_was_saved_is_an_error_as_in_torch() -> None:
         out = (weight * x).sum()
         x.add_(1)
         with pytest.raises(RuntimeError, match="modified by an in-place operation"):
-            out.backward()
+            out.backward()  # type: ignore[no-untyped-call]
 
 
 def test_what_a_run_occupies_by_a_hand_count() -> None:

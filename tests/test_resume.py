@@ -1,5 +1,7 @@
 """A run that was cut and resumed, and one on another number of threads, end with the same bytes."""
 
+from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ from torch.nn import functional as F
 from tapeout.formats import InputError
 from tapeout.formats.jit import set_threads
 from tapeout.optimizers import LMD, Shampoo4bit
+from tapeout.scenarios import open_study
 from tapeout.scenarios.checkpoint import load_checkpoint, save_checkpoint
+from tapeout.scenarios.session import Session
+from tapeout.scenarios.training import train_stretches
 from tapeout.simulator import Chip, Recipe, emulate, list_recipes, load_chip, load_recipe
 
 CHIPS = ("nvidia-h100", "nvidia-b200", "generic-int4", "generic-fp8-sr")
@@ -155,3 +160,32 @@ def test_evaluating_between_leaves_training_as_it_was() -> None:
         run.train(chip, used, 2, 4)
         ends.append((leaves(run.state()), run.rows))
     assert ends[0] == ends[1]
+
+
+def test_a_scenario_goes_on_through_skipped_steps_and_a_cut(
+    write_tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The scale starts where float16 gradients overflow; each skip divides it by 64."""
+    scaling = "override = { loss_scaling = { initial = 16777216, backoff = 0.015625 } }"
+    column = 'chip = "nvidia-h100"\nrecipe = "fp16"\n' + scaling
+    path = write_tiny(
+        tmp_path, ('chip = "generic-int4"\nrecipe = "int4"', column), optimizers="lmd"
+    )
+    run = open_study(path, tmp_path / "runs").runs[1]
+
+    def report(step: int, loss: float) -> None:
+        pass
+
+    whole = Session(run)
+    norms = [row["grad_norm"] for rows in train_stretches(whole, report) for row in rows["metrics"]]
+    assert not isfinite(norms[0]) and isfinite(norms[-1])
+    assert (whole.reason, whole.step, whole.skipped) == ("", 5, 0)
+
+    cut = Session(run)
+    next(iter(train_stretches(cut, report)))
+    assert cut.step == 2
+    save_checkpoint(tmp_path / "checkpoint", cut.state())
+    resumed = Session(run)
+    resumed.restore(load_checkpoint(tmp_path / "checkpoint"))
+    assert sum(len(rows["metrics"]) for rows in train_stretches(resumed, report)) == 3
+    assert leaves(resumed.state()) == leaves(whole.state())

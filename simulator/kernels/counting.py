@@ -40,7 +40,7 @@ def _count(x, q, m, divides, largest, lowest, counts):  # type: ignore[no-untype
     square = np.float64(m) * np.float64(m)
     square = 1.0 / square if divides else square
     if not (0.0 < square < np.inf):
-        square = 1.0
+        square = 1.0  # type: ignore[assignment]
     counts[UNDERFLOW] += zeros
     counts[SATURATED] += full
     counts[OVERFLOWED] += infinite

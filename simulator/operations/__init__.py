@@ -4,6 +4,7 @@
 from . import activations as activations
 from . import batch_norm as batch_norm
 from . import elementwise as elementwise
+from . import gradient_scaler as gradient_scaler
 from . import indexing as indexing
 from . import losses as losses
 from . import normalisation as normalisation

@@ -1,6 +1,6 @@
 """What happened inside an emulated run."""
 
-from .columns import COLUMNS, Column
+from .columns import COLUMNS, Column, describe_columns
 from .counts import Conversion, Counts, Key
 from .coverage import COVERAGE
 from .events import Events
@@ -21,5 +21,6 @@ __all__ = [
     "NonFiniteError",
     "Trace",
     "Updates",
+    "describe_columns",
     "examine",
 ]

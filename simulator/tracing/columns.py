@@ -25,12 +25,13 @@ COLUMNS = (
     Column("step", "count", "optimizer steps", "those that had ended before"),
     Column("module", "text", "", "dotted name of the module, in forward and backward; of the"
            " parameter in op step"),
-    Column("op", "text", "", "matmul; step for what an optimizer step did to a parameter"),
-    Column("gemm", "text", "", "fprop, dgrad, wgrad or optimizer"),
+    Column("op", "text", "", "matmul; step: what an optimizer step did to a parameter; store: what"
+           " was rounded on its way into the memory"),
+    Column("gemm", "text", "", "fprop, dgrad, wgrad or optimizer; in op store, the role"),
     Column("operand", "text", "", "weight, activation, gradient or optimizer on the way into a"
            " product, output for its result; update, weight, gradient in op step"),
     Column("format", "text", "", "what values were rounded to; of an output, the accumulator"),
-    Column("calls", "count", "products", "matrix products"),
+    Column("calls", "count", "products", "matrix products; skipped steps, of operand skipped"),
     Column("macs", "count", "multiply-adds", "of these products"),
     Column("values", "count", "values", "operands converted; results; weights with a gradient"),
     Column("underflow", "count", "values", "nonzero ones that became zero"),
@@ -64,6 +65,13 @@ COLUMNS = (
 
 COUNTED = tuple(c.name for c in COLUMNS if c.kind == "count" and c.name != "step")
 ENERGIES = tuple(c.name for c in COLUMNS if c.kind == "energy")
+
+
+def describe_columns() -> str:
+    """The table as Markdown, for the documentation."""
+    lines = ["| column | counts | meaning |", "|---|---|---|"]
+    lines += [f"| `{c.name}` | {c.of or c.kind} | {c.meaning} |" for c in COLUMNS]
+    return "\n".join(lines) + "\n"
 
 
 def empty_row() -> dict[str, Any]:

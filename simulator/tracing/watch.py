@@ -54,8 +54,9 @@ class Watch:
 
     Raises `NonFiniteError` where a result is not finite though all that went in was (scalars such
     as the -inf of a mask's fill included), or is NaN though nothing that went in was. Movement and
-    creation are not looked at, nor is log(0) = -inf. A composed operation is judged by its own
-    result, whatever its steps hold on the way.
+    creation are not looked at, nor is -inf out of a logarithm or a conversion between formats:
+    masks are written so. A composed operation is judged by its own result, whatever its steps hold
+    on the way.
     """
 
     def __init__(self, phase: Phase) -> None:
@@ -150,7 +151,7 @@ def _made(func: Any, before: _Seen, result: Any) -> str:
     nan = sum(int(torch.isnan(x).sum()) for x in found)
     up = sum(int((x == float("inf")).sum()) for x in found)
     down = sum(int((x == -float("inf")).sum()) for x in found)
-    if base_name(func) in LOGARITHMS and not (nan or up):
+    if (base_name(func) in LOGARITHMS or declared(func) == "converted") and not (nan or up):
         return ""
     values = sum(x.numel() for x in found)
     return f"{up + down} infinite and {nan} NaN of {values} values"

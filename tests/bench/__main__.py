@@ -21,6 +21,7 @@ from .programs import programs
 from .shampoo import shampoo
 from .steps import optimizer_steps, steps
 from .timing import PAIRS
+from .tracing import tracing
 
 SUBJECTS = {
     "conversions": conversions,
@@ -30,6 +31,7 @@ SUBJECTS = {
     "steps": steps,
     "programs": programs,
     "optimizers": optimizer_steps,
+    "tracing": tracing,
     "shampoo": shampoo,
 }
 
