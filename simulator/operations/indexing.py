@@ -57,7 +57,7 @@ def col2im(
     lead = x.shape[:-2]
     taps = kernel[0] * kernel[1]
     image = positions([1, 1, *size], 1)  # padding is 0
-    places = torch.nn.functional.unfold(image, kernel, dilation, padding, stride)[0]
+    places = torch.ops.aten.im2col(image, kernel, dilation, padding, stride)[0]
     channels = x.shape[-2] // taps
     flat = x.reshape(-1, channels, taps * x.shape[-1])
     whole = flat.new_zeros([flat.shape[0], channels, size[0] * size[1] + 1])

@@ -13,8 +13,8 @@ from .indexing import add_at, positions
 Ints = Sequence[int]
 
 
-def _spread(value: Any, dims: int) -> list[int]:
-    value = [value] if isinstance(value, int) else list(value)
+def _spread(given: Any, dims: int) -> list[int]:
+    value: list[int] = [given] if isinstance(given, int) else list(given)
     return value * dims if len(value) == 1 else value
 
 

@@ -62,7 +62,7 @@ def rows_of(func: Op, args: Any, kwargs: Any) -> Rows | None:
 
 def _of_index_add(x: Tensor, dim: int, index: Tensor, source: Tensor) -> Rows:
     shape = x.shape
-    x, source = torch.atleast_1d(x), torch.atleast_1d(source)
+    x, source = _row(x), _row(source)
     axis = dim % x.ndim
     out = x.movedim(axis, 0).clone(memory_format=torch.contiguous_format)
     rows = out.view(out.shape[0], -1) if out.numel() else out.reshape(out.shape[0], 0)
@@ -87,15 +87,20 @@ def _is_mask(index: Tensor | None) -> bool:
 
 
 def _of_scatter(x: Tensor, dim: int, index: Tensor, source: Any, include: bool) -> Rows:
-    x, index = torch.atleast_1d(x), torch.atleast_1d(index)
+    x, index = _row(x), _row(index)
     if not isinstance(source, Tensor):
         source = torch.full(index.shape, source, dtype=x.dtype)
-    source = torch.atleast_1d(source)[tuple(slice(n) for n in index.shape)]
+    source = _row(source)[tuple(slice(n) for n in index.shape)]
     places = torch.gather(torch.arange(x.numel()).reshape(x.shape), dim, index).reshape(-1)
     out = x.clone(memory_format=torch.contiguous_format).view(-1, 1)
     if not include:
         out[places] = 0
     return Rows(out, places, source.reshape(-1, 1))
+
+
+def _row(x: Tensor) -> Tensor:
+    """A tensor of no dimensions as one of one."""
+    return x.reshape(1) if x.ndim == 0 else x
 
 
 def _within(index: Tensor, size: int) -> Tensor:
