@@ -29,15 +29,15 @@ def taken_apart() -> Iterator[None]:
 def _plain_lstm() -> Iterator[None]:
     """oneDNN off while an LSTM runs, and only then: its GELU is the host's as well."""
     functions: Any = torch._VF
-    before, backend = vars(functions).get("lstm"), torch.backends.mkldnn
-    plain = functions.lstm
+    backend: Any = torch.backends.mkldnn
+    before, plain = vars(functions).get("lstm"), functions.lstm
 
     def lstm(*args: Any) -> Any:
         enabled, backend.enabled = backend.enabled, False
         try:
             return plain(*args)
         finally:
-            backend.enabled = enabled  # type: ignore[assignment]
+            backend.enabled = enabled
 
     functions.lstm = lstm
     try:

@@ -214,8 +214,8 @@ class Outputs(Row):
     @classmethod
     def _known(cls, name: str) -> str:
         fmt = arithmetic_format(name)
-        held = isinstance(fmt, FloatFormat) and (fits(fmt, FLOAT32) or fmt == FLOAT64)
-        if not held or not fmt.infinity:
+        held = fits(fmt, FLOAT32) or fmt == FLOAT64
+        if not isinstance(fmt, FloatFormat) or not held or not fmt.infinity:
             raise InputError(
                 f"{name} is not a float format with infinity that float32 holds, nor float64"
             )

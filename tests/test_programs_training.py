@@ -9,28 +9,25 @@ import math
 
 import pytest
 
-from tapeout.formats import InputError
-from tapeout.simulator import emulate, list_recipes, load_chip, load_recipe
+from tapeout.simulator import list_recipes, load_chip, load_recipe
 from tapeout.tests.programs import OPTIMIZERS, PROGRAMS, Counts, Run, count_products, train
 
 CHIPS = ("nvidia-h100", "nvidia-b200", "amd-mi300x", "generic-fp8-sr", "generic-int4")
-#: Recipes whose operands a chip's matrix units do not multiply; all other pairs must run.
-REFUSED: dict[str, set[str]] = {
-    "nvidia-h100": {"int4"},
-    "nvidia-b200": {"int4"},
-    "amd-mi300x": {"int4"},
-    "generic-fp8-sr": {"int4"},
-    "generic-int4": {"fp8"},
-}
-PAIRS = [(c, r) for c in CHIPS for r in list_recipes() if r not in REFUSED[c]]
-#: Each pair with a program and an optimizer in turn: the two cycles have no common factor, so that
-#: every program meets every optimizer.
-COVERING = [
-    (*pair, program, optimizer)
-    for pair, (program, optimizer) in zip(
-        PAIRS, itertools.cycle(itertools.product(PROGRAMS, OPTIMIZERS)), strict=False
-    )
-]
+RECIPES = list_recipes()
+
+
+def _covering() -> list[tuple[str, str, str, str]]:
+    """Every recipe twice, on different chips, in different programs."""
+    rows = []
+    programs, optimizers = list(PROGRAMS), list(OPTIMIZERS)
+    for turn, (at, recipe) in itertools.product(range(2), enumerate(RECIPES)):
+        chip = CHIPS[(at + 2 * turn) % len(CHIPS)]
+        program = programs[(at + turn) % len(programs)]
+        rows.append((chip, recipe, program, optimizers[(at // 3 + turn) % len(optimizers)]))
+    return rows
+
+
+COVERING = _covering()
 
 
 def trained(chip: str, recipe: str, program: str, optimizer: str, steps: int) -> Run:
@@ -51,30 +48,23 @@ def test_programs_train_under_every_recipe(
     chip: str, recipe: str, program: str, optimizer: str
 ) -> None:
     run = trained(chip, recipe, program, optimizer, 2)
-    assert run.losses[1] != run.losses[0]
+    assert run.losses[1] < run.losses[0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize(("chip", "recipe"), PAIRS)
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("chip", CHIPS)
 def test_programs_train_twenty_steps(chip: str, recipe: str, program: str, optimizer: str) -> None:
     run = trained(chip, recipe, program, optimizer, 20)
     assert min(run.losses[-3:]) < run.losses[0]
 
 
-@pytest.mark.parametrize(("chip", "recipe"), [(c, r) for c in CHIPS for r in sorted(REFUSED[c])])
-def test_a_chip_refuses_what_it_cannot_multiply(chip: str, recipe: str) -> None:
-    with (
-        pytest.raises(InputError, match=chip),
-        emulate(load_chip(chip), load_recipe(recipe)),
-    ):
-        pass
-
-
 def test_fast_runs_cover_every_part() -> None:
     """Every recipe, chip, program and optimizer, and every program with every optimizer."""
-    assert {recipe for _, recipe, _, _ in COVERING} == set(list_recipes())
+    assert {recipe for _, recipe, _, _ in COVERING} == set(RECIPES)
     assert {chip for chip, _, _, _ in COVERING} == set(CHIPS)
+    assert len({(chip, recipe) for chip, recipe, _, _ in COVERING}) == 2 * len(RECIPES)
     both = {(program, optimizer) for _, _, program, optimizer in COVERING}
     assert both == set(itertools.product(PROGRAMS, OPTIMIZERS))

@@ -31,7 +31,8 @@ def test_pieces_compute_as_in_plain_torch_and_in_fp8(name: str) -> None:
     with emulate(H100, FP8, model=model) as trace:
         narrow = run()
     assert math.isclose(plain, narrow, rel_tol=0.3, abs_tol=0.05) or name == "gpt2_generates"
-    assert not trace.coverage()["native"]
+    native = trace.coverage()["native"]  # places of pixels, which PyTorch computes in float64
+    assert all(what.endswith("(float64)") for what in native), native
     assert {row["format"] for row in trace.take()} & {"float8_e4m3fn", "bfloat16"}
 
 
