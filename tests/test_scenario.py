@@ -14,6 +14,7 @@ from tapeout.formats import InputError
 from tapeout.scenarios import list_scenarios, load_scenario
 from tapeout.scenarios.divergence import DivergenceWatch
 from tapeout.scenarios.hyperparameters import TABLES
+from tapeout.scenarios.models import VitSpec
 from tapeout.scenarios.scenario import LIBRARY, DivergenceRule
 from tapeout.scenarios.study import plan_runs
 
@@ -166,6 +167,7 @@ def test_quickstart_is_the_full_study_cut_down_with_no_column_or_optimizer_dropp
     assert len(plan_runs(full)) == 4 * 3 * 5
     assert set(quick.seeds) < set(full.seeds)
     assert quick.train.steps < full.train.steps
+    assert isinstance(full.model, VitSpec)
     assert quick.model == full.model and full.model.width >= 64
 
 

@@ -47,4 +47,5 @@ def load_linear(spec: LinearSpec) -> Examples:
         x: NDArray[np.float64] = (basis * scale) @ turn.T * np.sqrt(rows)
         y = x @ answer + spec.noise * draw.standard_normal((rows, 1))
         parts += [torch.from_numpy(v.astype(np.float32)) for v in (x, y)]
-    return Examples(*parts, "regression", 1, "the linear targets")
+    train, targets, test, test_targets = parts
+    return Examples(train, targets, test, test_targets, "regression", 1, "the linear targets")

@@ -91,4 +91,5 @@ def _windows(text: str, length: int, test_fraction: float, what: str) -> Example
             )
         inputs, targets = part[: count * length], part[1 : count * length + 1]
         parts += [torch.from_numpy(x.reshape(count, length).copy()) for x in (inputs, targets)]
-    return Examples(*parts, "classification", len(alphabet), what)
+    train, targets, test, test_targets = parts
+    return Examples(train, targets, test, test_targets, "classification", len(alphabet), what)

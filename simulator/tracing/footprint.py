@@ -39,12 +39,13 @@ class Footprint:
 
     def rows(self) -> list[dict[str, Any]]:
         """Each role with its bytes, those that float32 would take, and its tensors."""
-        found = []
+        found: list[tuple[str, int, int, int]] = []
         for role, tensors in self._staying.items():
             sizes = list(tensors.values())
             found.append((role, sum(s[0] for s in sizes), sum(s[1] for s in sizes), len(sizes)))
         if self._watched:
-            found.append(("activation", *self._peak))
+            stored, wide, count = self._peak
+            found.append(("activation", stored, wide, count))
         names = ("role", "bytes", "float32_bytes", "tensors")
         return [dict(zip(names, row, strict=True)) for row in found]
 
