@@ -15,6 +15,7 @@ from typing import Any
 import numba
 import torch
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import prange as prange
 from numba.extending import intrinsic as _numba_intrinsic
 from numba.np.ufunc.parallel import _launch_threads
@@ -196,15 +197,25 @@ def convert(_context: Any, x: Any, y: Any) -> Any:
     return y(x, y), generate
 
 
+_FEATURES = get_host_cpu_features()
+#: Whether the machine multiplies and adds float16, and whether it at least converts them.
+HALF_FMA = any(_FEATURES.get(name, False) for name in ("avx512fp16", "fullfp16"))
+HALF = HALF_FMA or _FEATURES.get("f16c", False) or _FEATURES.get("fp-armv8", False)
+
+
 @intrinsic
 def fma_half(_context: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c of float16 given and returned by their bits, as int16.
 
-    Rounded once where the machine has such an instruction, else in float32 and then to float16.
+    Rounded once where the machine has such an instruction, else in float32 and then to float16,
+    spelled out: left to LLVM, that is a call of a function which no library here provides.
     """
 
     def generate(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-        halves = [builder.bitcast(x, ir.HalfType()) for x in args]
-        return builder.bitcast(builder.fma(*halves), ir.IntType(16))
+        terms = [builder.bitcast(x, ir.HalfType()) for x in args]
+        if HALF_FMA:
+            return builder.bitcast(builder.fma(*terms), ir.IntType(16))
+        sums = builder.fma(*(builder.fpext(x, ir.FloatType()) for x in terms))
+        return builder.bitcast(builder.fptrunc(sums, ir.HalfType()), ir.IntType(16))
 
     return a(a, b, c), generate

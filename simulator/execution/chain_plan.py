@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ...formats.format import FLOAT32, ArithmeticFormat, FloatFormat, fits
+from ...formats.jit import HALF
 from ...formats.rounding import Mode, kernel_mode
 from ..kernels import chain_steps as steps
 from ..kernels.chain_random import block_steps, random_width
@@ -106,7 +107,7 @@ def _native(order: Chain, operands: Operands, mode: int) -> Plan | None:
     """
     if mode != Mode.NEAREST_EVEN or not all(fits(f, order.result) for f in operands.formats):
         return None
-    if order.result.grid == FLOAT16.grid and order.fused and innocuous(order, operands):
+    if HALF and order.result.grid == FLOAT16.grid and order.fused and innocuous(order, operands):
         return Plan(np.float16, NEAREST, mode, AS_IS)
     lanes: dict[str, Lane] = {"float32": np.float32, "float64": np.float64}
     lane = lanes.get(order.accumulator)
