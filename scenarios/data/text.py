@@ -81,7 +81,7 @@ def _windows(text: str, length: int, test_fraction: float, what: str) -> Example
     points = np.array([ord(c) for c in alphabet], np.int64)
     codes = np.searchsorted(points, np.frombuffer(text.encode("utf-32-le"), np.uint32))
     held_out = round(len(codes) * test_fraction)
-    parts = []
+    parts: list[torch.Tensor] = []
     for part in (codes[: len(codes) - held_out], codes[len(codes) - held_out :]):
         count = (len(part) - 1) // length
         if count < 1:
@@ -89,7 +89,7 @@ def _windows(text: str, length: int, test_fraction: float, what: str) -> Example
                 f"{what}: {len(codes)} characters leave no window of length = {length} in one of "
                 "its two parts: use a longer text or a shorter length"
             )
-        inputs, targets = part[: count * length], part[1 : count * length + 1]
-        parts += [torch.from_numpy(x.reshape(count, length).copy()) for x in (inputs, targets)]
+        sides = part[: count * length], part[1 : count * length + 1]
+        parts += [torch.from_numpy(x.reshape(count, length).copy()) for x in sides]
     train, targets, test, test_targets = parts
     return Examples(train, targets, test, test_targets, "classification", len(alphabet), what)
