@@ -57,11 +57,12 @@ class Phase:
 
     @contextmanager
     def following(self) -> Iterator[None]:
-        """Hooks on every module of the model, removed at the end."""
+        """Hooks on every module of the model, removed at the end; TorchScript takes none."""
         handles = []
         for name, module in self.model.named_modules() if self.model is not None else []:
-            handles.append(module.register_forward_pre_hook(self._enter(name), prepend=True))
-            handles.append(module.register_forward_hook(self._leave, always_call=True))
+            if not isinstance(module, torch.jit.ScriptModule):
+                handles.append(module.register_forward_pre_hook(self._enter(name), prepend=True))
+                handles.append(module.register_forward_hook(self._leave, always_call=True))
             for parameter in module.parameters(recurse=False):
                 self._owners.setdefault(id(parameter), name)
         try:

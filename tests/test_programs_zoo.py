@@ -14,6 +14,8 @@ H100, FP8 = load_chip("nvidia-h100"), load_recipe("fp8")
 SIXTEEN_BITS = {
     "gpt2_with_autocast", "gpt2_in_bfloat16", "resnet_with_autocast", "loss_scaled_by_hand"
 }  # fmt: skip
+#: A token, or a line search, may go another way in fp8.
+FREE = {"gpt2_generates", "lbfgs"}
 
 
 @pytest.mark.parametrize("name", PIECES)
@@ -30,7 +32,8 @@ def test_pieces_compute_as_in_plain_torch_and_in_fp8(name: str) -> None:
     model, run = PIECES[name]()
     with emulate(H100, FP8, model=model) as trace:
         narrow = run()
-    assert math.isclose(plain, narrow, rel_tol=0.3, abs_tol=0.05) or name == "gpt2_generates"
+    assert math.isfinite(narrow)
+    assert math.isclose(plain, narrow, rel_tol=0.3, abs_tol=0.05) or name in FREE
     native = trace.coverage()["native"]  # places of pixels, which PyTorch computes in float64
     assert all(what.endswith("(float64)") for what in native), native
     assert {row["format"] for row in trace.take()} & {"float8_e4m3fn", "bfloat16"}

@@ -1,5 +1,6 @@
 """Forms of one operation: in place, with out=, and over lists of tensors."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -35,7 +36,7 @@ def _is_new(form: Op) -> bool:
 def each_in_list(func: Op, args: Any, kwargs: Any) -> Any:
     """A `_foreach_` operation: the same operation on each tensor in turn."""
     name = func._schema.name.removeprefix("aten::_foreach_")
-    single = getattr(torch.ops.aten, name)
+    single = getattr(torch.ops.aten, name, None) or _copied(getattr(torch.ops.aten, name[:-1]))
     if name.startswith(("addcmul", "addcdiv")) and len(args) == 4:
         args, kwargs = args[:3], {"value": args[3]}  # a keyword in the single form
     elif name.startswith(("addcmul", "addcdiv")) and "scalars" in kwargs:
@@ -57,6 +58,15 @@ def each_in_list(func: Op, args: Any, kwargs: Any) -> Any:
         for i in range(len(args[0]))
     ]
     return None if func._schema.is_mutable else done
+
+
+def _copied(function: Callable[..., Any]) -> Callable[..., Any]:
+    """An in-place form for what has none, such as maximum."""
+
+    def changed(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return x.copy_(function(x, *args, **kwargs))
+
+    return changed
 
 
 def _tensors(value: Any) -> bool:

@@ -76,6 +76,7 @@ MOVED = frozenset(
     _has_same_storage_numel
     constant_pad_nd select_backward slice_backward diagonal_backward slice_scatter select_scatter
     diagonal_scatter as_strided_scatter index_fill index_copy _unsafe_index one_hot view_as
+    _pack_padded_sequence
     unsafe_split unsafe_split_with_sizes unsafe_chunk swapaxes real imag view_as_real is_pinned
     item numpy_T sym_size sym_numel sym_stride sym_storage_offset split_copy unbind_copy
     transpose_copy expand_copy t_copy permute_copy unsqueeze_copy squeeze_copy slice_copy

@@ -99,6 +99,18 @@ def lstm() -> Piece:
 
 
 @piece
+def lstm_of_packed_sequences() -> Piece:
+    model, x = nn.LSTM(6, 8, batch_first=True), random(3, 5, 6)
+
+    def loss() -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 4, 2]), batch_first=True)
+        padded, _ = nn.utils.rnn.pad_packed_sequence(model(packed)[0], batch_first=True)
+        return padded.square().mean()
+
+    return trained(model, loss)
+
+
+@piece
 def gru() -> Piece:
     model = nn.GRU(6, 8, batch_first=True, bidirectional=True)
     x = random(3, 5, 6)
@@ -337,6 +349,12 @@ def compiled() -> Piece:
     model = perceptron()
     fast: Any = torch.compile(model, backend="eager")
     return trained(model, classify(fast))
+
+
+@piece
+def torchscript() -> Piece:
+    model: Any = torch.jit.script(nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3)))
+    return trained(model, classify(model))
 
 
 @piece
