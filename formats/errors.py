@@ -10,9 +10,13 @@ class InputError(ValueError):
 
 
 def hint(value: object, allowed: Iterable[str]) -> str:
-    """`' (did you mean "fused"?)'` when an allowed name is close to `value`, else nothing."""
-    near = get_close_matches(str(value), list(allowed), n=1)
-    return f' (did you mean "{near[0]}"?)' if near else ""
+    """`' (did you mean "fused"?)'` when an allowed name is close to `value`, else nothing.
+
+    Of several close ones, the closest that begins alike: first letters are seldom mistyped.
+    """
+    near = get_close_matches(str(value), list(allowed), n=3)
+    alike = [name for name in near if name[:1] == str(value)[:1]]
+    return f' (did you mean "{[*alike, *near][0]}"?)' if near else ""
 
 
 def choice(value: str, allowed: Iterable[str], what: str, where: str = "") -> str:
