@@ -1,9 +1,13 @@
 """Shared by several test files: a study that takes a few seconds."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+
+from tapeout.formats.jit import limit_threads, start_threads
 
 HEAD = """
 name = "tiny"
@@ -45,6 +49,16 @@ name = "int4"
 chip = "generic-int4"
 recipe = "int4"
 """
+
+
+def pytest_configure() -> None:
+    """Each of several test processes takes its share of the cores: more threads only wait."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes > 1:
+        threads = max(1, (os.cpu_count() or 1) // processes)
+        start_threads()
+        limit_threads(threads)
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
