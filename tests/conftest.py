@@ -1,9 +1,12 @@
 """Shared by several test files: a study that takes a few seconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+from tapeout.formats import jit
 
 HEAD = """
 name = "tiny"
@@ -64,3 +67,14 @@ def write_tiny() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For small tensors: threads that wait for each other cost more than they compute."""
+    jit.start_threads()
+    threads, kernels = torch.get_num_threads(), jit.limit_threads(1)
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    jit.limit_threads(kernels)
