@@ -1,13 +1,13 @@
 """Shared by several test files: a study that takes a few seconds."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from tapeout.formats.jit import limit_threads, start_threads
+from tapeout.formats import jit
 
 HEAD = """
 name = "tiny"
@@ -56,8 +56,8 @@ def pytest_configure() -> None:
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if processes > 1:
         threads = max(1, (os.cpu_count() or 1) // processes)
-        start_threads()
-        limit_threads(threads)
+        jit.start_threads()
+        jit.limit_threads(threads)
         torch.set_num_threads(threads)
 
 
@@ -78,3 +78,14 @@ def write_tiny() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For small tensors: threads that wait for each other cost more than they compute."""
+    jit.start_threads()
+    threads, kernels = torch.get_num_threads(), jit.limit_threads(1)
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    jit.limit_threads(kernels)

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from tapeout.formats import InputError
 from tapeout.simulator import emulate, load_chip, load_recipe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CHIP = load_chip("ieee-float64")
 ROLES = ("weight", "activation", "gradient", "attention", "optimizer")
 PRODUCTS = ("fprop", "dgrad", "wgrad", "attention", "optimizer")

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from tapeout.simulator import emulate, load_chip, load_recipe
 from tapeout.tests.programs import OPTIMIZERS, PROGRAMS, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 IEEE, FP32 = load_chip("ieee-float32"), load_recipe("fp32")
 #: Relative to the sum of magnitudes of what is added.
 CLOSE = 1e-6

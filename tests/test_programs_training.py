@@ -12,6 +12,8 @@ import pytest
 from tapeout.simulator import list_recipes, load_chip, load_recipe
 from tapeout.tests.programs import OPTIMIZERS, PROGRAMS, Counts, Run, count_products, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CHIPS = ("nvidia-h100", "nvidia-b200", "amd-mi300x", "generic-fp8-sr", "generic-int4")
 RECIPES = list_recipes()
 

@@ -8,6 +8,8 @@ import torch
 from tapeout.simulator import emulate, load_chip, load_recipe
 from tapeout.tests.programs.zoo import PIECES
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 IEEE, FP32 = load_chip("ieee-float32"), load_recipe("fp32")
 H100, FP8 = load_chip("nvidia-h100"), load_recipe("fp8")
 #: Every product and sum of these is rounded to 16 bits, in another order than the host's.
