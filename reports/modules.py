@@ -41,7 +41,7 @@ def _worst(study: Study, column: str) -> Iterable[ModuleRow]:
     if not tables:
         return []
     table = pa.concat_tables(tables)
-    table = table.filter(pc.equal(table["operand"], "output"))
+    table = table.filter(pc.field("operand") == "output")
     groups = table.group_by(["module", "gemm"], use_threads=False)
     found = []
     for raw in groups.aggregate([(name, "sum") for name in _SUMS]).to_pylist():

@@ -63,10 +63,15 @@ def _sum_column(study: Study, column: str) -> Iterable[TraceRow]:
     if not tables:
         return []
     table = pa.concat_tables(tables)
-    kept = pc.or_(pc.not_equal(table["op"], "step"), pc.equal(table["operand"], "update"))
-    table = table.filter(kept)
-    stored = pc.binary_join_element_wise(pa.scalar("stored"), table["gemm"], " ")
-    roles = pc.if_else(pc.equal(table["op"], "store"), stored, table["operand"])
+    table = table.filter((pc.field("op") != "step") | (pc.field("operand") == "update"))
+    names = (table[name].to_pylist() for name in ("op", "gemm", "operand"))
+    roles = pa.array(
+        [
+            f"stored {gemm}" if op == "store" else operand
+            for op, gemm, operand in zip(*names, strict=True)
+        ],
+        pa.string(),
+    )
     table = table.set_column(table.schema.get_field_index("operand"), "operand", roles)
     # One thread: several would add floats in an order that changes from run to run.
     groups = table.group_by(["operand", "format"], use_threads=False)

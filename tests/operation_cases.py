@@ -65,7 +65,7 @@ NORMALISATIONS: dict[str, Case] = {
         lambda x: F.batch_norm(x, 0 * _ones(x, 6), _ones(x, 6), 2 * _ones(x, 6), _ones(x, 6)),
         _IMAGE,
     ),
-    "weight_norm": (lambda x: torch._weight_norm(x, _ones(x, 7, 1)), _random(7, 3)),
+    "weight_norm": (lambda x: torch.ops.aten._weight_norm(x, _ones(x, 7, 1)), _random(7, 3)),
     "normalize": (F.normalize, _random(3, 7)),
 }
 

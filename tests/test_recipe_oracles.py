@@ -147,7 +147,7 @@ def rotated_int4(x: Array) -> Operand:
 
 E4M3 = torch.float8_e4m3fn
 #: (activation, weight) of fprop, each (R, K) with a row meeting in one dot product.
-ORACLES: dict[str, tuple[Callable[[Array], Operand], Callable[[Array], Operand]]] = {
+ORACLES: dict[str, tuple[Callable[[Array], Operand], ...]] = {
     "fp32": (plain, plain),
     "bf16": (in_dtype(torch.bfloat16),) * 2,
     "bf16-sr": (in_dtype(torch.bfloat16),) * 2,
@@ -414,7 +414,8 @@ def test_delayed_scaling_over_twenty_passes(algorithm: str, length: int, margin:
     dtypes = {"x": E4M3, "w": E4M3, "g": torch.float8_e5m2}
     with emulate(chip, recipe, model=layer):
         for step in range(20):
-            size = {3: 0.0, 9: 2.0**-140}.get(step, 2.0 ** float(rng.integers(-20, 20)))
+            usual = 2.0 ** float(rng.integers(-20, 20))
+            size: float = {3: 0.0, 9: 2.0**-140}.get(step, usual)
             x = (rng.standard_normal((4, 32)) * size).astype(F32)
             if step == 12:
                 x[1, 2] = np.inf

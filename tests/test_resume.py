@@ -87,14 +87,15 @@ def leaves(node: Any, place: str = "") -> list[tuple[str, Any]]:
 
 def chip_for(recipe: Recipe) -> Chip:
     """The first chip that runs a recipe."""
+    refused: list[InputError] = []
     for name in CHIPS:
         chip = load_chip(name)
         try:
             with emulate(chip, recipe, model=Network()):
                 return chip
         except InputError as error:
-            refused = error
-    raise refused
+            refused.append(error)
+    raise refused[-1]
 
 
 RUNS = [*((name, "adamw") for name in list_recipes()), ("bf16-sr", "lmd"), ("fp8-lm", "shampoo"),

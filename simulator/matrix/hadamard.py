@@ -14,9 +14,9 @@ STREAM = 2**63
 
 
 @lru_cache(maxsize=64)
-def signs_of(row: Hadamard, seed: int) -> NDArray[np.float32]:
+def signs_of(size: int, random: bool, seed: int) -> NDArray[np.float32]:
     """The signs of a run: +1, or -1 where the seed's bit of that index is set."""
-    bits = [row.random and random_integer_reference(seed, STREAM, i, 1) for i in range(row.size)]
+    bits = [random and random_integer_reference(seed, STREAM, i, 1) for i in range(size)]
     return np.where(np.array(bits, bool), np.float32(-1), np.float32(1))
 
 
@@ -30,5 +30,7 @@ def rotate(x: NDArray[np.float32], row: Hadamard, seed: int) -> NDArray[np.float
     out = np.empty_like(x)
     factor = np.float32(1 / np.sqrt(row.size))
     depth = x.shape[-1]
-    rotate_rows(x.reshape(-1, depth), signs_of(row, seed), factor, out.reshape(-1, depth))
+    rotate_rows(
+        x.reshape(-1, depth), signs_of(row.size, row.random, seed), factor, out.reshape(-1, depth)
+    )
     return out

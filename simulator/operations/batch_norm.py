@@ -52,7 +52,8 @@ def _scaled(centred: Tensor, rstd: Tensor, weight: Maybe, bias: Maybe) -> Tensor
 @register_op("_native_batch_norm_legit")
 def batch_norm_legit(x: Tensor, weight: Maybe, bias: Maybe, *rest: Any) -> tuple[Tensor, ...]:
     """`batch_norm`, with or without running statistics."""
-    return batch_norm(x, weight, bias, *(rest if len(rest) == 5 else (None, None, *rest)))
+    given: tuple[Any, ...] = rest if len(rest) == 5 else (None, None, *rest)
+    return batch_norm(x, weight, bias, *given)
 
 
 @register_op("_native_batch_norm_legit_no_training")

@@ -38,6 +38,7 @@ class Taken(Protocol):
     @property
     def elements(self) -> Stack:
         """(B, R, K)."""
+        ...
 
     @property
     def factor(self) -> Stack | None:
@@ -45,9 +46,11 @@ class Taken(Protocol):
 
     def rows(self, n: int, i: NDArray[np.int64]) -> "Taken":
         """Rows i of matrix n."""
+        ...
 
     def dequantised(self) -> Stack:
         """(B, R, K), without the factor."""
+        ...
 
 
 class Multiplied(NamedTuple):

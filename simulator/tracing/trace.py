@@ -19,6 +19,7 @@ class Keeper(Protocol):
 
     def state_dict(self) -> dict[str, Any]:
         """What the part needs in order to go on."""
+        ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""

@@ -179,7 +179,7 @@ class VectorHandlers:
 
         def handler(func: Op, args: Any, kwargs: Any) -> Any:
             found = floats(args)
-            asked = kwargs.get("dtype")
+            asked: Any = kwargs.get("dtype")
             if asked is None and (found.dtype is None or (found.dtype is unit and found.uniform)):
                 return run(func, args, kwargs)
             if self._wider(found) or _BITS.get(asked, 0) > _BITS[unit]:
