@@ -182,7 +182,7 @@ class VectorHandlers:
             asked: Any = kwargs.get("dtype")
             if asked is None and (found.dtype is None or (found.dtype is unit and found.uniform)):
                 return run(func, args, kwargs)
-            if self._wider(found) or _BITS.get(asked, 0) > _BITS[unit]:
+            if self._wider(found) or (asked in _BITS and _BITS[asked] > _BITS[unit]):
                 return self.native(func, args, kwargs)
             if asked is not None and not asked.is_floating_point:
                 return self.native(func, args, kwargs)
