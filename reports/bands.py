@@ -1,5 +1,6 @@
 """Recorded series as bands over the seeds: median, smallest and largest value a step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,15 +29,22 @@ class Band:
 
 
 def make_bands(
-    study: Study, optimizer: str, kind: str, value: str, last: int, window: int = 1
+    study: Study,
+    optimizer: str,
+    kind: str,
+    value: str,
+    last: int,
+    window: int = 1,
+    columns: Sequence[str] | None = None,
 ) -> list[Band]:
     """A band for each column that recorded `value` up to step `last`.
 
     window: each point is the mean over this many steps of one seed, drawn at their middle.
+    columns: those to look at; all of the study's if left out.
     """
     bands = [
         _make_band(column, study.select(optimizer, column), kind, value, last, window)
-        for column in study.columns
+        for column in (study.columns if columns is None else columns)
     ]
     return [band for band in bands if len(band.steps)]
 

@@ -1,30 +1,44 @@
 """Final quality side by side: the gap to the reference, and rounding against rounding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from .drawing import GRID, INK, MUTED, SERIES, SHADE, VERDICTS, Figure, draw_svg
+from .drawing import (
+    GRID,
+    INK,
+    MUTED,
+    SERIES,
+    SHADE,
+    VERDICTS,
+    Figure,
+    Paint,
+    Spot,
+    draw_svg,
+)
 from .records import Column
 from .study import Study
-from .verdict import VerdictRow
+from .verdict import VerdictRow, badness
 from .wording import gap, lower_is_better, quality
 
 WIDTH, ROW, FRAME = 440.0, 19.0, 64.0  # points
 REACH = 8.0  # the gap axis ends this many tolerances away; what lies beyond is an arrow
+MOST = 14  # lines of the picture on the first screen
 MARKERS = {"STABLE": "o", "AT RISK": "^", "UNSTABLE": "X", "INCONCLUSIVE": "s"}
 
 
 def draw_gaps(study: Study, rows: Sequence[VerdictRow]) -> Figure | None:
     """The mean gap to the reference with its 90 % interval, a line for each verdict."""
-    shown = [row for row in rows if row.column != study.facts.reference]
-    if not shown:
+    judged = [row for row in rows if row.column != study.facts.reference]
+    if not judged:
         return None
+    worst = sorted(judged, key=badness, reverse=True)[:MOST]
+    shown = [row for row in judged if row in worst]
     metric, tolerance = study.facts.metric, study.facts.tolerance
     limits = _gap_limits(shown, tolerance)
 
-    def paint(axes: Axes) -> None:
+    def paint(axes: Axes) -> list[Spot]:
         axes.axvspan(-tolerance, tolerance, color=SHADE, linewidth=0)
         axes.axvline(0, color=MUTED, linewidth=0.8)
         for height, row in enumerate(shown):
@@ -34,8 +48,12 @@ def draw_gaps(study: Study, rows: Sequence[VerdictRow]) -> Figure | None:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: gap(metric, x)))
         side = "left" if lower_is_better(metric) else "right"
         axes.set_xlabel(f"gap (better to the {side}; shaded: tolerance)")
+        middle, span = sum(limits) / 2, limits[1] - limits[0]
+        return [Spot(middle, k, texts[k], span, 1.0) for k in range(len(shown))]
 
     title = f"Gap of the final {metric.replace('_', ' ')} to {study.facts.reference}"
+    if len(shown) < len(judged):
+        title += f": the worst {len(shown)} of {len(judged)}"
     texts = [f"{r.optimizer} on {r.column} {gap(metric, r.gap)}, {r.verdict}" for r in shown]
     alt = f"Mean gap and verdict: {'; '.join(texts)}."
     header = ("Optimizer", "Column", "Gap", "Low", "High", "Verdict")
@@ -52,10 +70,14 @@ def draw_gaps(study: Study, rows: Sequence[VerdictRow]) -> Figure | None:
 
 
 def draw_roundings(study: Study) -> list[Figure]:
-    """For each chip and recipe with more than one rounding: every seed's final quality."""
+    """For each chip and recipe with more than one rounding: every seed's final quality.
+
+    Columns of a sweep are compared in heat maps instead.
+    """
     families: dict[tuple[str, str], list[Column]] = {}
     for column in study.facts.columns:
-        families.setdefault((column.chip, column.recipe), []).append(column)
+        if len(column.axes) < 2:
+            families.setdefault((column.chip, column.recipe), []).append(column)
     reference = study.facts.reference
     return [
         _draw_family(study, f"{chip}, {recipe}", family)
@@ -111,7 +133,7 @@ def _draw_family(study: Study, what: str, family: list[Column]) -> Figure:
     return Figure(name, title, alt, _draw(name, title, alt, len(lines), paint), header, table)
 
 
-def _draw(name: str, title: str, alt: str, lines: int, paint: Callable[[Axes], None]) -> str:
+def _draw(name: str, title: str, alt: str, lines: int, paint: Paint) -> str:
     """A figure of so many text lines."""
     return draw_svg(name, title, alt, (WIDTH, FRAME + ROW * lines), paint)
 

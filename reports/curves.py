@@ -1,70 +1,100 @@
 """Loss and quality against the step: a figure for each optimizer, a seed band for each column."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from .bands import Band, last_step, make_bands, thin
-from .drawing import MUTED, SERIES, Figure, draw_svg, spread_labels
+from .drawing import MUTED, SERIES, Figure, Paint, Spot, draw_svg, spread_labels
+from .rules import REFERENCE
 from .segments import SCHEMAS
 from .study import Study
+from .verdict import VerdictRow, badness
 from .wording import quality
 
 SIZE = (390.0, 260.0)
 POINTS = 100  # at most this many points a curve; each averages the steps between
+SPOTS = 20  # at most this many points of a curve show their value under the pointer
 ROWS = 8  # at most this many steps in the table behind a curve
 HEADROOM = 2.0  # a loss axis ends at this many times the first loss: divergence leaves the frame
 
 
-def draw_losses(study: Study, optimizer: str) -> Figure | None:
+def drawn_columns(rows: Sequence[VerdictRow], optimizer: str) -> tuple[str, ...]:
+    """All columns, as long as each has a colour; else the reference and those that do worst."""
+    own = [row for row in rows if row.optimizer == optimizer]
+    if len(own) <= len(SERIES):
+        return tuple(row.column for row in own)
+    worst = sorted((row for row in own if row.verdict != REFERENCE), key=badness, reverse=True)
+    kept = {row.column for row in worst[: len(SERIES) - 1]}
+    return tuple(row.column for row in own if row.verdict == REFERENCE or row.column in kept)
+
+
+def draw_losses(study: Study, optimizer: str, columns: tuple[str, ...]) -> Figure | None:
     """The training loss over all steps."""
     last = last_step(study)
     window = max(1, -(-last // POINTS))
     title = "Training loss" if window == 1 else f"Training loss, mean of {window} steps"
-    return _draw_loss(study, optimizer, f"{title}, {optimizer}", "loss", last, window)
+    title = f"{title}, {optimizer}{_some(study, columns)}"
+    return _draw_loss(study, optimizer, columns, title, "loss", last, window)
 
 
-def draw_early_losses(study: Study, optimizer: str) -> Figure | None:
+def draw_early_losses(study: Study, optimizer: str, columns: tuple[str, ...]) -> Figure | None:
     """The training loss over the first sixth of the steps (at least 25), step by step."""
     last = min(last_step(study), max(25, last_step(study) // 6))
-    title = f"Training loss, first {last} steps, {optimizer}"
-    return _draw_loss(study, optimizer, title, "early", last, 1)
+    title = f"Training loss, first {last} steps, {optimizer}{_some(study, columns)}"
+    return _draw_loss(study, optimizer, columns, title, "early", last, 1)
 
 
-def draw_qualities(study: Study, optimizer: str) -> Figure | None:
+def draw_qualities(study: Study, optimizer: str, columns: tuple[str, ...]) -> Figure | None:
     """The test metric at each evaluation."""
     metric = study.facts.metric
     if metric not in SCHEMAS["evaluations"].names:
         return None
-    bands = make_bands(study, optimizer, "evaluations", metric, last_step(study))
+    last = last_step(study)
+    bands = make_bands(study, optimizer, "evaluations", metric, last, columns=columns)
 
-    def paint(axes: Axes) -> None:
-        _paint_bands(axes, bands, study.columns)
+    def paint(axes: Axes) -> list[Spot]:
+        _paint_bands(axes, bands, columns)
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: quality(metric, y)))
-        _label_bands(axes, bands, study.columns)
+        _label_bands(axes, bands, columns)
+        return _spots(axes, bands, metric)
 
-    title = f"{metric.replace('_', ' ').capitalize()}, {optimizer}"
+    title = f"{metric.replace('_', ' ').capitalize()}, {optimizer}{_some(study, columns)}"
     return _make_figure(f"quality-{optimizer}", title, bands, paint, metric)
 
 
+def _some(study: Study, columns: tuple[str, ...]) -> str:
+    """What a title says where not every column is drawn."""
+    others = len(columns) - 1
+    few = len(columns) < len(study.columns)
+    return f": reference and worst {others} of {len(study.columns) - 1}" if few else ""
+
+
 def _draw_loss(
-    study: Study, optimizer: str, title: str, name: str, last: int, window: int
+    study: Study,
+    optimizer: str,
+    columns: tuple[str, ...],
+    title: str,
+    name: str,
+    last: int,
+    window: int,
 ) -> Figure | None:
     """The training loss up to step `last`."""
-    bands = make_bands(study, optimizer, "metrics", "loss", last, window)
+    bands = make_bands(study, optimizer, "metrics", "loss", last, window, columns)
 
-    def paint(axes: Axes) -> None:
-        _paint_bands(axes, bands, study.columns)
+    def paint(axes: Axes) -> list[Spot]:
+        _paint_bands(axes, bands, columns)
         _scale_loss(axes, bands)
-        _label_bands(axes, bands, study.columns)
+        _label_bands(axes, bands, columns)
+        return _spots(axes, bands, "loss")
 
     return _make_figure(f"{name}-{optimizer}", title, bands, paint, "loss")
 
 
 def _make_figure(
-    name: str, title: str, bands: list[Band], paint: Callable[[Axes], None], metric: str
+    name: str, title: str, bands: list[Band], paint: Paint, metric: str
 ) -> Figure | None:
     """The figure with its description and its table; None if nothing was recorded."""
     if not bands:
@@ -86,6 +116,22 @@ def _make_figure(
     )
     svg = draw_svg(name, title, alt, SIZE, paint)
     return Figure(name, title, alt, svg, ("Column", "Step", "Median", "Min", "Max"), rows)
+
+
+def _spots(axes: Axes, bands: list[Band], metric: str) -> list[Spot]:
+    """The values of the curves at a few steps, for the pointer."""
+    low, high = axes.get_ylim()
+    return [
+        Spot(
+            float(band.steps[k]),
+            float(band.middle[k]),
+            f"{band.column}, step {band.steps[k]:.0f}: {quality(metric, float(band.middle[k]))} "
+            f"({quality(metric, float(band.low[k]))} to {quality(metric, float(band.high[k]))})",
+        )
+        for band in bands
+        for k in thin(band, SPOTS)
+        if low <= band.middle[k] <= high
+    ]
 
 
 def _paint_bands(axes: Axes, bands: list[Band], columns: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ and print styles colour the figure; text stays text. Equal input gives equal byt
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -74,16 +74,55 @@ class Figure:
     rows: tuple[tuple[str, ...], ...]
 
 
-def draw_svg(
-    name: str, title: str, alt: str, size: tuple[float, float], paint: Callable[[Axes], None]
-) -> str:
-    """What `paint` draws on one pair of axes, `size` in points, as an inline `<svg>` element."""
+@dataclass(frozen=True)
+class Spot:
+    """A place in a drawing whose value shows under the pointer: data coordinates and its text.
+
+    width, height: of a rectangle around it, in data coordinates; a disc where they are 0.
+    """
+
+    x: float
+    y: float
+    text: str
+    width: float = 0.0
+    height: float = 0.0
+
+
+Paint = Callable[[Axes], Sequence[Spot] | None]
+
+
+def draw_svg(name: str, title: str, alt: str, size: tuple[float, float], paint: Paint) -> str:
+    """What `paint` draws on one pair of axes, `size` in points, as an inline `<svg>` element.
+
+    The spots that it returns become transparent shapes with a `<title>`, above everything.
+    """
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=(size[0] / 72, size[1] / 72), layout="constrained")
-        paint(canvas.add_subplot())
+        axes = canvas.add_subplot()
+        spots = paint(axes) or ()
         canvas.savefig(buffer, format="svg", transparent=True, metadata=NO_METADATA)
-    return _adopt(ET.fromstring(buffer.getvalue()), name, title, alt)
+        root = _adopt(ET.fromstring(buffer.getvalue()), name, title, alt)
+        root.extend(_place(axes, spot, size[1]) for spot in spots)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _place(axes: Axes, spot: Spot, height: float) -> ET.Element:
+    """The shape of a spot, in points from the upper left corner."""
+    ends = [
+        (spot.x + side * spot.width / 2, spot.y + side * spot.height / 2) for side in (-1, 0, 1)
+    ]
+    (x0, y0), (x, y), (x1, y1) = axes.transData.transform(ends)
+    if spot.width and spot.height:
+        left, top = min(x0, x1), height - max(y0, y1)
+        attributes = {"x": left, "y": top, "width": abs(x1 - x0), "height": abs(y1 - y0)}
+        shape = "rect"
+    else:
+        attributes, shape = {"cx": x, "cy": height - y, "r": 5.0}, "circle"
+    element = ET.Element(shape, {key: f"{value:.1f}" for key, value in attributes.items()})
+    element.set("class", "spot")
+    ET.SubElement(element, "title").text = spot.text
+    return element
 
 
 def slug(name: str) -> str:
@@ -111,7 +150,7 @@ def spread_labels(heights: list[float], least: float, floor: float = 0.0) -> lis
     return placed
 
 
-def _adopt(root: ET.Element, name: str, title: str, alt: str) -> str:
+def _adopt(root: ET.Element, name: str, title: str, alt: str) -> ET.Element:
     """The drawing as an element of an HTML page: no namespaces, ids of its own, described."""
     for parent in list(root.iter()):
         for child in list(parent):
@@ -132,7 +171,7 @@ def _adopt(root: ET.Element, name: str, title: str, alt: str) -> str:
         element = ET.Element(tag, {"id": f"{prefix}-{tag}"})
         element.text = text
         root.insert(position, element)
-    return ET.tostring(root, encoding="unicode")
+    return root
 
 
 def _localise(key: str, value: str, name: str) -> str:

@@ -16,21 +16,29 @@ class Record(BaseModel):
 
 
 class Column(Record):
-    """One machine of the study: a chip, a recipe and what the scenario changed in it."""
+    """One machine of the study: a chip, a recipe and what the scenario changed in it.
+
+    axes: where the column stands in a product of overrides, such as its rounding and its order.
+    """
 
     name: str = Field(min_length=1)
     chip: str
     recipe: str
     override: dict[str, Any] = {}
+    axes: dict[str, str | int | float | bool] = {}
 
 
 class RunEntry(Record):
-    """Where one run stands: the study's optimizer on one of its columns from one seed."""
+    """Where one run stands: the study's optimizer on one of its columns from one seed.
+
+    lr_factor: on the optimizer's learning rate; verdicts rest on the runs where it is 1.
+    """
 
     folder: str
     column: str
     optimizer: str
     seed: int
+    lr_factor: float = Field(1.0, gt=0)
 
 
 class StudyRecord(Record):
@@ -46,6 +54,7 @@ class StudyRecord(Record):
     optimizers: tuple[dict[str, Any], ...]
     seeds: tuple[int, ...]
     runs: tuple[RunEntry, ...]
+    thresholds: dict[str, float | str | None] = {}
     command: str = ""
     versions: dict[str, str] = {}
     cpu: str = ""
@@ -54,18 +63,38 @@ class StudyRecord(Record):
 
 
 class RunRecord(Record):
-    """run.json: the frozen inputs of one run, as far as a report needs them."""
+    """run.json: the frozen inputs of one run, as far as a report needs them.
+
+    chip: the table of the chip's file as it was used.
+    """
 
     schema_version: Literal[1] = Field(alias="schema")
     column: str
     optimizer: dict[str, Any]
     seed: int
     assumed: tuple[str, ...] = ()
+    chip: dict[str, Any] | None = None
+
+
+class MemoryRecord(Record):
+    """The bytes that the tensors of one role occupied, and would occupy in float32."""
+
+    bytes: int = Field(ge=0)
+    float32_bytes: int = Field(ge=0)
+
+
+class TimingRecord(Record):
+    """timing.json: how long the emulation took where it ran, which is not the chip's time."""
+
+    seconds: float = Field(ge=0)
+    steps: int | None = None
 
 
 class ResultRecord(Record):
     """result.json: how a run ended; `final` holds null where a number was not finite.
 
+    memory: bytes by role; empty where they were not counted.
+    gemm_macs: multiply-adds of matrix products.
     coverage: calls of each operation by how it was carried out; null where they were not counted.
     files: the SHA-256 of each segment by its path in the run folder.
     """
@@ -76,6 +105,8 @@ class ResultRecord(Record):
     reason: str = ""
     final: dict[str, float | None] = {}
     optimizer_state_bytes: int | None = None
+    memory: dict[str, MemoryRecord] = {}
+    gemm_macs: int | None = None
     coverage: dict[str, dict[str, int | None]] = {}
     files: dict[str, str] = {}
 

@@ -27,6 +27,7 @@ class Evidence:
     diverged: seeds that diverged here and finished in the reference.
     planned: seeds the study asked for.
     least_spread: the least standard deviation of a gap that the metric can resolve.
+    learned: whether the reference's loss fell; False is too few steps, None is not known.
     """
 
     metric: str
@@ -35,6 +36,7 @@ class Evidence:
     diverged: int
     planned: int
     least_spread: float = 0.0
+    learned: bool | None = None
 
     @property
     def gains(self) -> tuple[float, ...]:
@@ -87,8 +89,8 @@ def describe_rules(metric: str, tolerance: float) -> tuple[tuple[str, str], ...]
         ),
         (
             INCONCLUSIVE,
-            "Anything else: the seeds run so far allow both answers. Only seeds whose reference "
-            "run finished are compared.",
+            "Anything else: the seeds run so far allow both answers, or the steps are too few for "
+            "the reference itself to learn. Only seeds whose reference run finished are compared.",
         ),
     )
 
@@ -98,15 +100,27 @@ def judge(evidence: Evidence) -> Finding:
     failed_share = wilson_interval(evidence.failed, evidence.compared)
     note = _missing_note(evidence)
     if not evidence.compared:
-        reason = "No seed has both an ended run here and a finished reference run."
+        reason = (
+            "No seed has both an ended run here and a finished reference run; three such seeds "
+            "would be the least to judge by."
+        )
         return Finding(INCONCLUSIVE, reason + note, failed_share)
     interval, p, seeds = _measure(evidence)
     if evidence.failed:
         verdict = UNSTABLE if failed_share.low > FAILING else AT_RISK
         reason = _failure_reason(evidence, failed_share, interval)
         return Finding(verdict, reason + note, failed_share, interval, p)
+    if evidence.learned is False:
+        reason = (
+            "Too few steps: the reference's own loss has not fallen, so a gap would say nothing; "
+            "run longer."
+        )
+        return Finding(INCONCLUSIVE, reason + note, failed_share, interval, p)
     if interval is None:
-        reason = "One seed says nothing about the spread between seeds; run at least three."
+        reason = (
+            "One seed says nothing about the spread between seeds; two more (3 in all) would be "
+            "the least to judge by."
+        )
         return Finding(INCONCLUSIVE, reason + note, failed_share)
     verdict, reason = _judge_gap(evidence, failed_share, interval, seeds)
     return Finding(verdict, reason + note, failed_share, interval, p, seeds)
@@ -140,11 +154,17 @@ def _judge_gap(
         )
     if best < -evidence.tolerance:
         return AT_RISK, f"Trains, but worse by more than {limit}: a gap of {text}."
-    more = f"about {seeds} seeds" if seeds else "more than 100 seeds"
     return INCONCLUSIVE, (
         f"The gap, {text}, may or may not exceed the tolerance of {limit}; "
-        f"{more} in all would decide."
+        f"{_more_seeds(evidence, seeds)}."
     )
+
+
+def _more_seeds(evidence: Evidence, seeds: int | None) -> str:
+    """How many more seeds would decide, if mean and spread stay what they are."""
+    if seeds is None:
+        return "more than 100 seeds in all would decide: the gap lies at the tolerance"
+    return f"{seeds - len(evidence.gaps)} more (about {seeds} seeds in all) would decide"
 
 
 def _failure_reason(evidence: Evidence, failed: Interval, interval: Interval | None) -> str:

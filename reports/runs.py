@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from ..formats.errors import InputError
-from .records import ResultRecord, RunEntry, RunRecord, read_record
+from .records import ResultRecord, RunEntry, RunRecord, TimingRecord, read_record
 from .segments import SCHEMAS, Omission, read_series
+from .spikes import Series
 
 RUN_FILES = {"run.json", "result.json", "timing.json", "checkpoint.safetensors", *SCHEMAS}
 
@@ -23,6 +25,7 @@ class Run:
 
     status: finished or diverged, as the run itself says; unfinished, when it has no result yet;
     missing, when there is no folder; unreadable, when its files are damaged or are not its own.
+    seconds: of emulation for a step, on the machine that ran it; None if not recorded.
     """
 
     entry: RunEntry
@@ -32,6 +35,8 @@ class Run:
     result: ResultRecord | None
     assumed: tuple[str, ...]
     series: dict[str, pa.Table]
+    seconds: float | None = None
+    chip: dict[str, Any] | None = None
 
     @property
     def ended(self) -> bool:
@@ -41,6 +46,12 @@ class Run:
     def final(self, metric: str) -> float | None:
         """The final value of `metric` of a finished run, else None."""
         return self.result.final.get(metric) if self.result and self.status == "finished" else None
+
+    def metric(self, name: str) -> Series:
+        """A column of the metrics, `loss` or `grad_norm`, step by step; NaN where it is null."""
+        table = self.series["metrics"]
+        values = table[name].to_numpy(zero_copy_only=False)
+        return Series(table["step"].to_numpy(), values.astype(np.float64))
 
 
 def read_run(root: Path, entry: RunEntry, metric: str, left_out: list[Omission]) -> Run:
@@ -64,7 +75,9 @@ def read_run(root: Path, entry: RunEntry, metric: str, left_out: list[Omission])
     series = {kind: read_series(folder, kind, digests, left_out) for kind in SCHEMAS}
     step = result.step if result else _last_step(series["metrics"])
     assumed = inputs.assumed if inputs else ()
-    return Run(entry, status, step, reason, result, assumed, series)
+    seconds = _read_seconds(folder, step, left_out)
+    chip = inputs.chip if inputs else None
+    return Run(entry, status, step, reason, result, assumed, series, seconds, chip)
 
 
 def find_foreign(folder: Path, known: set[str], prefix: str) -> Iterator[Omission]:
@@ -109,6 +122,21 @@ def _read_ending(
         left_out.append(Omission(f"{folder.name}/result.json", reason))
         return "unreadable", result, f"result.json {reason}"
     return result.status, result, result.reason
+
+
+def _read_seconds(folder: Path, step: int, left_out: list[Omission]) -> float | None:
+    """Seconds of emulation for one step; None if they were not recorded."""
+    path = folder / "timing.json"
+    if not path.exists():
+        return None
+    try:
+        timing = read_record(path, TimingRecord)
+    except InputError as error:
+        reason = f"{_without_path(error, path)}; the run's time is unknown"
+        left_out.append(Omission(f"{folder.name}/timing.json", reason))
+        return None
+    steps = step if timing.steps is None else timing.steps
+    return timing.seconds / steps if steps > 0 else None
 
 
 def _last_step(metrics: pa.Table) -> int:

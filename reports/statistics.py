@@ -1,11 +1,14 @@
-"""Intervals and tests for a handful of seeds: Wilson, paired bootstrap, Student, equivalence."""
+"""Intervals and tests for a handful of seeds: shares, rates, paired gaps, equivalence."""
 
+import warnings
 from collections.abc import Sequence
-from math import sqrt
+from math import ceil, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.stats import beta, bootstrap, chi2, norm, t
+
+RESAMPLES = 4_999  # 2.5 of every thousandth: the Monte Carlo error of a limit is below the seeds'
 
 
 class Interval(NamedTuple):
@@ -34,23 +37,74 @@ def wilson_interval(hits: int, runs: int, level: float = 0.95) -> Interval:
     )
 
 
-def bootstrap_interval(
-    gaps: Sequence[float], level: float = 0.90, resamples: int = 10_000, seed: int = 0
-) -> Interval:
-    """The percentile interval of the mean gap when the seeds are drawn again with replacement.
+def exact_interval(hits: int, runs: int, level: float = 0.90) -> Interval:
+    """Clopper and Pearson's interval of a share: either end errs in (1 − level)/2 at most.
+
+    Beta quantiles: low = B(α; k, n − k + 1), high = B(1 − α; k + 1, n − k), α = (1 − level)/2.
+    Wider than Wilson's, and never wrong more often than it says, which decisions need: of 3 runs
+    with one failure, Wilson's lower end claims 6 %, this one 1.7 %.
+
+    Source: Clopper and Pearson, Biometrika 26 (1934) 404.
+    """
+    tail = (1 - level) / 2
+    low = float(beta.ppf(tail, hits, runs - hits + 1)) if hits else 0.0
+    high = float(beta.ppf(1 - tail, hits + 1, runs - hits)) if hits < runs else 1.0
+    return Interval(low, high)
+
+
+def rate_interval(events: int, runs: int, level: float = 0.90) -> Interval:
+    """Where the mean number of events a run lies when `events` were counted in `runs` runs.
+
+    χ² quantiles: low = χ²(α; 2k)/2n, high = χ²(1 − α; 2k + 2)/2n, for a Poisson count k.
+
+    Source: Garwood, Biometrika 28 (1936) 437.
+    """
+    if runs == 0:
+        return Interval(0.0, np.inf)
+    tail = (1 - level) / 2
+    low = float(chi2.ppf(tail, 2 * events)) / 2 / runs if events else 0.0
+    return Interval(low, float(chi2.ppf(1 - tail, 2 * events + 2)) / 2 / runs)
+
+
+def clean_runs_to_show(limit: float, level: float = 0.90) -> int:
+    """How many runs without any failure put the upper end of `exact_interval` at `limit`.
+
+    (1 − limit)^n ≤ (1 − level)/2.
+    """
+    return ceil(np.log((1 - level) / 2) / np.log1p(-limit))
+
+
+def bootstrap_interval(gaps: Sequence[float], level: float = 0.90, seed: int = 0) -> Interval:
+    """The BCa interval of the mean gap when the seeds are drawn again with replacement.
 
     A gap is one seed's difference to its own reference run, so drawing gaps draws pairs. With n
-    seeds no resample leaves [min, max]: alone, this is too narrow for fewer than about ten.
+    seeds there are few different resamples (10 of 3 seeds) and none leaves [min, max]: alone,
+    this is too narrow for fewer than about ten. Gaps that are all equal give that one value.
 
     Raises:
         ValueError: there is no gap.
+
+    Source: Efron, J. Am. Stat. Assoc. 82 (1987) 171, as `scipy.stats.bootstrap` computes it.
     """
     values = np.asarray(gaps, dtype=np.float64)
     if not len(values):
         raise ValueError("a bootstrap interval needs at least one gap")
-    drawn = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
-    low, high = np.quantile(values[drawn].mean(axis=1), [0.5 - level / 2, 0.5 + level / 2])
-    return Interval(float(low), float(high))
+    if np.ptp(values) == 0:
+        return Interval(float(values[0]), float(values[0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a degenerate resample: the NaN is dealt with below
+        ends = bootstrap(
+            (values,),
+            np.mean,
+            n_resamples=RESAMPLES,
+            confidence_level=level,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    low, high = float(ends.low), float(ends.high)
+    if np.isnan(low) or np.isnan(high):
+        return Interval(float(values.min()), float(values.max()))
+    return Interval(low, high)
 
 
 def student_interval(
@@ -70,7 +124,8 @@ def gap_interval(gaps: Sequence[float], level: float = 0.90, least_spread: float
     """The outer limits of the bootstrap and the Student interval of the mean gap.
 
     Student's is right for few seeds and a symmetric spread, the bootstrap for many seeds and a
-    skewed one; taking the outer limits is never less careful than either.
+    skewed one; taking the outer limits is never less careful than either. docs/report.md gives
+    the share of studies that each of the three misses.
     """
     drawn = bootstrap_interval(gaps, level)
     student = student_interval(gaps, level, least_spread)

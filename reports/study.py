@@ -8,7 +8,7 @@ from .records import StudyRecord, read_record
 from .runs import Run, find_foreign, read_run
 from .segments import Omission
 
-STUDY_FILES = {"study.json", "report.html", "report.json"}
+STUDY_FILES = {"study.json", "report.html", "report.json", "report.md"}
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,22 @@ class Study:
         """The columns' names in the study's order."""
         return tuple(column.name for column in self.facts.columns)
 
-    def select(self, optimizer: str | None = None, column: str | None = None) -> list[Run]:
-        """The runs of one optimizer, of one column, or of both, in the study's order."""
+    def select(
+        self,
+        optimizer: str | None = None,
+        column: str | None = None,
+        lr_factor: float | None = 1.0,
+    ) -> list[Run]:
+        """The runs of one optimizer, of one column, or of both, in the study's order.
+
+        lr_factor: the factor on the learning rate that they were run with; None is any.
+        """
         return [
             run
             for run in self.runs
-            if optimizer in (None, run.entry.optimizer) and column in (None, run.entry.column)
+            if optimizer in (None, run.entry.optimizer)
+            and column in (None, run.entry.column)
+            and lr_factor in (None, run.entry.lr_factor)
         ]
 
 

@@ -1,11 +1,12 @@
 """One verdict for each optimizer on each column of a study, against its reference column."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .records import Column
-from .rules import REFERENCE, Evidence, judge
+from .rules import AT_RISK, INCONCLUSIVE, REFERENCE, STABLE, UNSTABLE, Evidence, judge
 from .runs import Run
+from .spikes import find_onset, find_spikes, has_learned
 from .statistics import grid_spread, wilson_interval
 from .study import Study, read_study
 from .wording import plural
@@ -24,6 +25,9 @@ class VerdictRow:
     equivalence_p: TOST p-value of a gap within the tolerance on both sides.
     seeds_to_decide: how many seeds in all would decide an inconclusive gap; None if over 100.
     assumed: number of assumed hardware values that the column's results rest on.
+    gaps: the gap of each seed that finished here and in the reference.
+    axes: where the column stands in a sweep, such as its rounding and accumulation order.
+    spikes: loss spikes by run: the seed and the steps at which each began.
     """
 
     optimizer: str
@@ -46,6 +50,14 @@ class VerdictRow:
     equivalence_p: float | None
     seeds_to_decide: int | None
     assumed: int
+    gaps: tuple[float, ...] = ()
+    axes: dict[str, str] = field(default_factory=dict)
+    spikes: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def spikes_a_run(self) -> float | None:
+        """Mean number of loss spikes over the runs that recorded losses."""
+        return sum(map(len, self.spikes.values())) / len(self.spikes) if self.spikes else None
 
 
 def verdict_rows(study: Path) -> list[VerdictRow]:
@@ -105,13 +117,37 @@ def _judge_runs(study: Study, optimizer: str, column: Column) -> VerdictRow:
         equivalence_p=None if is_reference else finding.equivalence_p,
         seeds_to_decide=None if is_reference else finding.seeds_to_decide,
         assumed=len({sentence for run in runs for sentence in run.assumed}),
+        gaps=gaps,
+        axes=column_axes(column),
+        spikes={run.entry.seed: _spikes(run) for run in ended if len(run.series["metrics"])},
     )
+
+
+def badness(row: VerdictRow) -> tuple[int, float]:
+    """Sorts the worst row last: by the verdict, then by failures and the gap's size."""
+    order = (REFERENCE, STABLE, INCONCLUSIVE, AT_RISK, UNSTABLE)
+    return order.index(row.verdict), row.diverged + abs(row.gap or 0.0)
+
+
+def column_axes(column: Column) -> dict[str, str]:
+    """The column's place in a sweep; else its rounding, where the scenario names one."""
+    if column.axes:
+        return {axis: str(value) for axis, value in column.axes.items()}
+    rounding = column.override.get("rounding")
+    return {"rounding": rounding} if isinstance(rounding, str) else {}
+
+
+def _spikes(run: Run) -> tuple[int, ...]:
+    """The steps at which a run's loss spiked, before it diverged if it did."""
+    losses = run.metric("loss")
+    return find_spikes(losses, find_onset(losses, run.step) if run.status == "diverged" else None)
 
 
 def _collect(study: Study, optimizer: str, runs: list[Run], finals: dict[int, float]) -> Evidence:
     """What can be compared, seed by seed, with the reference runs of the same optimizer."""
     metric = study.facts.metric
-    reference = _finals(study, study.select(optimizer, study.facts.reference))
+    base = study.select(optimizer, study.facts.reference)
+    reference = _finals(study, base)
     every = [v for run in study.runs if (v := run.final(metric)) is not None]
     return Evidence(
         metric=metric,
@@ -120,6 +156,7 @@ def _collect(study: Study, optimizer: str, runs: list[Run], finals: dict[int, fl
         diverged=sum(run.status == "diverged" and run.entry.seed in reference for run in runs),
         planned=len(runs),
         least_spread=grid_spread(every),
+        learned=has_learned([run.metric("loss") for run in base if run.status == "finished"]),
     )
 
 
