@@ -1,28 +1,51 @@
 """Studies: run one, and report on it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .output import JSON, print_json, print_table
 
 if TYPE_CHECKING:
-    from ..reports import VerdictRow
+    from ..reports import Decision, Report, VerdictRow
 
 PASSED = {"STABLE", "REFERENCE"}
-CHECK = click.option("--check", is_flag=True, help="Exit with 1 unless every verdict is STABLE.")
+#: What --fail-on stops at: the verdicts, or the decisions, that speak against a column.
+GATES = {
+    "unstable": {"UNSTABLE"},
+    "at-risk": {"UNSTABLE", "AT RISK"},
+    "inconclusive": {"UNSTABLE", "AT RISK", "INCONCLUSIVE"},
+    "no-go": {"NO-GO"},
+    "undecided": {"NO-GO", "UNDECIDED"},
+}
+CHECK = click.option("--check", is_flag=True, help="The same as --fail-on inconclusive.")
+FAIL_ON = click.option(
+    "--fail-on",
+    multiple=True,
+    type=click.Choice(list(GATES)),
+    help="Exit with 1 on such a verdict or a worse one; no-go and undecided look at the "
+    "scenario's [thresholds]. May be given several times.",
+)
 
 
 @click.command()
 @click.argument("scenario")
 @click.option("--out", type=Path, default=Path("runs"), show_default=True, help="Where to write.")
 @click.option("--jobs", type=int, help="Runs at a time, one core each.  [default: all cores]")
+@FAIL_ON
 @CHECK
 @JSON
-def run(scenario: str, out: Path, jobs: int | None, check: bool, as_json: bool) -> int:
+def run(
+    scenario: str,
+    out: Path,
+    jobs: int | None,
+    fail_on: tuple[str, ...],
+    check: bool,
+    as_json: bool,
+) -> int:
     """Run every optimizer, chip and seed of SCENARIO, then judge and report.
 
     SCENARIO is a name from the library (quickstart, digits-vit) or a path to a TOML file.
@@ -32,7 +55,7 @@ def run(scenario: str, out: Path, jobs: int | None, check: bool, as_json: bool) 
     Examples:
       tapeout run quickstart
       tapeout run my-study.toml --out /data/runs --jobs 8
-      tapeout run quickstart --json --check > verdict.json
+      tapeout run quickstart --json --fail-on at-risk > verdict.json
     """
     from rich.console import Console
 
@@ -44,52 +67,79 @@ def run(scenario: str, out: Path, jobs: int | None, check: bool, as_json: bool) 
     report = write_report(study.path)
     failed = [f"{ending.run.label}: {ending.error}" for ending in endings if ending.error]
     if as_json:
-        paths = {"study": str(study.path), "report": str(report.html)}
-        print_json(paths | {"failed": failed, "verdicts": [asdict(row) for row in report.rows]})
+        print_json(describe(study.path, report) | {"failed": failed})
     else:
         print_verdicts(report.rows)
+        print_decisions(report.decision)
         for sentence in failed:
             click.echo(f"failed: {sentence}", err=True)
         click.echo(f"report: {report.html}")
-    return int(bool(failed) or (check and not passed(report.rows)))
+    stopped = bool(objections(study.path, report, fail_on, check))
+    return int(bool(failed) or stopped)
 
 
 @click.command()
 @click.argument("studies", nargs=-1, required=True, type=Path, metavar="STUDY...")
+@FAIL_ON
 @CHECK
 @JSON
-def report(studies: tuple[Path, ...], check: bool, as_json: bool) -> int:
+def report(studies: tuple[Path, ...], fail_on: tuple[str, ...], check: bool, as_json: bool) -> int:
     """Write the report of each STUDY folder again, from what stands in it.
+
+    report.html opens in any browser, report.md in any editor; report.json follows the schema that
+    `tapeout schema report` prints.
 
     \b
     Examples:
       tapeout report runs/quickstart-1a2b3c4d
       tapeout report runs/* --json
+      tapeout report runs/my-study-5e6f7a8b --fail-on unstable --fail-on no-go
     """
     from ..reports import write_report
 
-    reports = [write_report(study) for study in studies]
+    written = [(study, write_report(study)) for study in studies]
     if as_json:
-        print_json(
-            [
-                {
-                    "study": str(study),
-                    "report": str(report.html),
-                    "verdicts": [asdict(row) for row in report.rows],
-                }
-                for study, report in zip(studies, reports, strict=True)
-            ]
-        )
+        print_json([describe(study, report) for study, report in written])
     else:
-        for report in reports:
+        for _, report in written:
             print_verdicts(report.rows)
+            print_decisions(report.decision)
             click.echo(f"report: {report.html}")
-    return int(check and not all(passed(report.rows) for report in reports))
+    return int(any([objections(study, report, fail_on, check) for study, report in written]))
 
 
-def passed(verdicts: Iterable["VerdictRow"]) -> bool:
-    """Whether no verdict speaks against a column."""
-    return all(row.verdict in PASSED for row in verdicts)
+def describe(study: Path, report: "Report") -> dict[str, Any]:
+    """What a machine reads about one report."""
+    return {
+        "study": str(study),
+        "report": str(report.html),
+        "verdicts": [asdict(row) for row in report.rows],
+        "decision": asdict(report.decision),
+    }
+
+
+def objections(study: Path, report: "Report", fail_on: Sequence[str], check: bool) -> list[str]:
+    """What the gate stops at, each also said on the error stream.
+
+    Raises:
+        InputError: the gate looks at thresholds, and the study states none.
+    """
+    from ..formats import InputError
+
+    gates = {*fail_on} | ({"inconclusive"} if check else set())
+    if gates & {"no-go", "undecided"} and report.decision.overall is None:
+        raise InputError(
+            f"{study}: its scenario states no [thresholds], so nothing can be a NO-GO; add the "
+            "table, or use --fail-on at-risk"
+        )
+    stops = set().union(*(GATES[gate] for gate in gates))
+    places = [(row.optimizer, row.column, row.verdict) for row in report.rows]
+    places += [(row.optimizer, row.column, row.decision) for row in report.decision.rows]
+    found = [f"{word}: {optimizer} on {column}" for optimizer, column, word in places
+             if word in stops]  # fmt: skip
+    for sentence in found:
+        click.echo(f"stopped by --fail-on: {sentence}", err=True)
+    return found
 
 
 def print_verdicts(verdicts: Sequence["VerdictRow"]) -> None:
@@ -108,3 +158,17 @@ def print_verdicts(verdicts: Sequence["VerdictRow"]) -> None:
     for row in verdicts:
         if row.verdict not in PASSED:
             click.echo(f"{row.verdict} {row.optimizer} on {row.column}: {row.reason}")
+
+
+def print_decisions(decision: "Decision") -> None:
+    """The thresholds that are broken or open, and what follows for the study."""
+    if decision.overall is None:
+        return
+    for row in decision.rows:
+        for criterion in row.criteria:
+            if criterion.decision != "GO":
+                click.echo(
+                    f"{criterion.decision} {row.optimizer} on {row.column}: {criterion.name} = "
+                    f"{criterion.limit:g}, {criterion.figure}: {criterion.reason}"
+                )
+    click.echo(f"decision: {decision.overall}")

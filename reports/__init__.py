@@ -4,12 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .decision import Decision
     from .page import Report, write_report
     from .verdict import VerdictRow, verdict_rows
 
-__all__ = ["Report", "VerdictRow", "verdict_rows", "write_report"]
+__all__ = ["Decision", "Report", "VerdictRow", "verdict_rows", "write_report"]
 
 _HOME = {
+    "Decision": "decision",
     "Report": "page",
     "write_report": "page",
     "VerdictRow": "verdict",

@@ -150,15 +150,23 @@ def _paint_gap(
             text, (limits[0], height), (6, 0), textcoords="offset points", va="center", fontsize=10
         )
         return
-    if row.gap_low is not None and row.gap_high is not None:
-        axes.plot([row.gap_low, row.gap_high], [height] * 2, color=colour, linewidth=1.6)
     inside = limits[0] <= row.gap <= limits[1]
+    if inside and row.gap_low is not None and row.gap_high is not None:
+        axes.plot([row.gap_low, row.gap_high], [height] * 2, color=colour, linewidth=1.6)
     if inside:
         axes.plot(row.gap, height, MARKERS[row.verdict], color=colour, markersize=6)
         return
     edge, marker, side = (limits[0], "<", "left") if row.gap < 0 else (limits[1], ">", "right")
     axes.plot(edge, height, marker, color=colour, markersize=6, clip_on=False)
-    axes.text(edge, height, f"   {gap(metric, row.gap)}   ", va="center", ha=side, fontsize=10)
+    axes.annotate(
+        gap(metric, row.gap),
+        (edge, height),
+        (8 if side == "left" else -8, 0),
+        textcoords="offset points",
+        va="center",
+        ha=side,
+        fontsize=10,
+    )
 
 
 def _paint_seeds(axes: Axes, height: int, finals: list[float], diverged: int, colour: str) -> None:

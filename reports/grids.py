@@ -22,8 +22,8 @@ MARKS = {"STABLE": "✓", "AT RISK": "!", "UNSTABLE": "✕", "INCONCLUSIVE": "?"
 
 LEGEND = (
     "Each cell is a column of the study: its mean gap to the reference and the verdict's sign (✓ "
-    "stable, ! at risk, ✕ unstable, ? inconclusive). Blue is better than the reference, orange worse, "
-    f"at full strength from {FULL:g} tolerances on. An empty cell was not run."
+    "stable, ! at risk, ✕ unstable, ? inconclusive). Blue is better than the reference, orange "
+    f"worse, at full strength from {FULL:g} tolerances on. An empty cell was not run."
 )
 
 

@@ -10,8 +10,9 @@ from .study import Study
 from .wording import lower_is_better
 
 RULE = (
-    "A learning rate trains when more than half of its ended runs neither diverged nor ended more "
-    f"than {COLLAPSE:g} tolerances worse than the reference at factor 1 (same seed; else its mean). "
+    "A learning rate trains when more than half of its ended runs neither diverged nor ended "
+    f"more than {COLLAPSE:g} tolerances worse than the reference at factor 1 (same seed; else its "
+    "mean). "
     "The margin is the largest factor that trains before the first that does not, over the "
     "reference's; the true limit lies between that factor and the next one tried."
 )

@@ -17,7 +17,7 @@ from . import decision, grids, learning_rates, pareto, spikes, wording
 from .comparisons import draw_gaps, draw_roundings
 from .curves import draw_early_losses, draw_losses, draw_qualities, drawn_columns
 from .decision import Decision, decide
-from .document import Document, Findings, describe
+from .document import Findings, describe
 from .drawing import Figure, slug
 from .heatmaps import draw_heatmaps
 from .modules import worst_modules
@@ -132,7 +132,10 @@ def _draw(found: Findings) -> Gallery:
         )
         for optimizer in study.optimizers
     }
-    rates = (draw_rates(study, found.rates, optimizer) for optimizer in study.optimizers)
+    rates = (
+        draw_rates(study, found.rates, optimizer, drawn_columns(rows, optimizer))
+        for optimizer in study.optimizers
+    )
     return Gallery(
         gaps=(gaps,) if gaps else (),
         grids=tuple(grids.draw_grids(study, rows)),

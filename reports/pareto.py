@@ -2,27 +2,28 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil, floor, log, log2
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from ..formats import InputError, get_format
 from .decision import median_of, state_memory, total_memory
 from .drawing import INK, MUTED, SERIES, VERDICTS, Figure, Spot, draw_svg
-from .rules import REFERENCE, UNSTABLE
+from .rules import COLLAPSE, REFERENCE, UNSTABLE
 from .study import Study
 from .traces import TraceRow
 from .verdict import VerdictRow
 from .wording import lower_is_better, quality, size_in_bytes
 
-SIZE = (400.0, 270.0)
+SIZE = (520.0, 260.0)
 OPERANDS = ("weight", "activation", "gradient")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-NAMED = 9  # at most this many points have their name beside them
 
 LEGEND = (
-    "A pair is on the front (filled, joined by the line) when no other is at least as good and at "
-    "least as cheap, and better in one; it is judged on means, and an UNSTABLE pair is no candidate. "
+    "A pair is on the front (filled, numbered, joined by the line) when no other is at least as "
+    "good and at least as cheap, and better in one. It is judged on means, and an UNSTABLE pair is "
+    "no candidate. "
     "Bits of operands: mean over the values that went into matrix products. Emulation: time of the "
     "simulator where it ran, which says nothing about the speed of the chip."
 )
@@ -105,9 +106,7 @@ def find_front(points: dict[int, tuple[float, float]]) -> list[int]:
     """
 
     def dominated(cost: float, value: float) -> bool:
-        return any(
-            c <= cost and v >= value and (c, v) != (cost, value) for c, v in points.values()
-        )
+        return any(c <= cost and v >= value and (c, v) != (cost, value) for c, v in points.values())
 
     kept = [key for key, (cost, value) in points.items() if not dominated(cost, value)]
     return sorted(kept, key=lambda key: points[key])
@@ -135,31 +134,46 @@ def draw_paretos(study: Study, rows: Sequence[ParetoRow]) -> list[Figure]:
 
 
 def _draw(study: Study, cost: Cost, rows: Sequence[ParetoRow]) -> Figure:
-    """Cost across, quality up, the front joined."""
+    """Cost across, quality up, the front joined and numbered."""
     metric = study.facts.metric
     points = [(float(r.costs[cost.name] or 0), float(r.quality or 0), r) for r in rows]
+    points.sort(key=lambda point: point[:2])
     texts = [
         f"{r.optimizer} on {r.column}: {quality(metric, y)} at {cost.show(x)}, {r.verdict}"
         + (", on the front" if cost.name in r.front else "")
         for x, y, r in points
     ]
+    low, high = _limits(study, [y for _, y, _ in points])
 
     def paint(axes: Axes) -> list[Spot]:
-        front = sorted((x, y) for x, y, r in points if cost.name in r.front)
-        axes.plot(*zip(*front, strict=True), color=MUTED, linewidth=0.9, drawstyle="steps-post") \
-            if front else None  # fmt: skip
+        front = [point for point in points if cost.name in point[2].front]
+        axes.plot(
+            [x for x, _, _ in front],
+            [y for _, y, _ in front],
+            color=MUTED,
+            linewidth=0.9,
+            drawstyle="steps-post",
+        )
         for x, y, row in points:
-            _paint_point(axes, study, cost, (x, y), row)
+            if low <= y <= high:
+                _paint_point(axes, study, cost, (x, y), row)
         _scale(axes, cost, [x for x, _, _ in points])
+        axes.margins(x=0.08)
+        axes.set_ylim(*((high, low) if lower_is_better(metric) else (low, high)))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: quality(metric, y)))
-        if lower_is_better(metric):
-            axes.invert_yaxis()
         axes.set_xlabel(f"{cost.title} (cheaper to the left)")
-        axes.margins(0.12)
-        return [Spot(x, y, text) for (x, y, _), text in zip(points, texts, strict=True)]
+        _name_front(axes, study, front)
+        return [
+            Spot(x, y, text)
+            for (x, y, _), text in zip(points, texts, strict=True)
+            if low <= y <= high
+        ]
 
     title = f"{metric.replace('_', ' ').capitalize()} against {cost.title}"
+    left = sum(not low <= y <= high for _, y, _ in points)
+    if left:
+        title += f" ({left} far worse left out)"
     alt = f"{title}. {'; '.join(texts)}."
     name = f"pareto-{cost.name.replace('_', '-')}"
     header = ("Optimizer", "Column", "Quality", cost.title.capitalize(), "Verdict", "Front")
@@ -172,15 +186,44 @@ def _draw(study: Study, cost: Cost, rows: Sequence[ParetoRow]) -> Figure:
             r.verdict,
             "yes" if cost.name in r.front else "no",
         )
-        for x, y, r in sorted(points, key=lambda point: point[:2])
+        for x, y, r in points
     )
     return Figure(name, title, alt, draw_svg(name, title, alt, SIZE, paint), header, table)
+
+
+def _limits(study: Study, values: Sequence[float]) -> tuple[float, float]:
+    """All values, as long as they are within `COLLAPSE` tolerances of the best."""
+    low, high = min(values), max(values)
+    reach = COLLAPSE * study.facts.tolerance
+    if reach > 0 and lower_is_better(study.facts.metric):
+        high = min(high, low + reach)
+    elif reach > 0:
+        low = max(low, high - reach)
+    margin = 0.08 * (high - low) or 0.01
+    return low - margin, high + margin
+
+
+def _name_front(axes: Axes, study: Study, front: Sequence[tuple[float, float, ParetoRow]]) -> None:
+    """A number beside each point of the front, and the names in the margin."""
+    for number, (x, y, _) in enumerate(front, start=1):
+        axes.annotate(
+            str(number), (x, y), (-5, 6), textcoords="offset points", fontsize=9.5, ha="right"
+        )
+    names = [f"{n} {r.optimizer} · {r.column}" for n, (_, _, r) in enumerate(front, start=1)]
+    place = axes.transAxes
+    axes.text(1.04, 1.0, "on the front", fontsize=9.5, color=MUTED, va="top", transform=place)
+    for line, name in enumerate(names, start=1):
+        axes.text(1.04, 1.0 - 0.07 * line, name, fontsize=9.5, va="top", transform=place)
+    for k, optimizer in enumerate(study.optimizers):
+        marker = MARKERS[k % len(MARKERS)]
+        axes.plot([], [], marker, markerfacecolor="none", markeredgecolor=INK, label=optimizer)
+    axes.legend(frameon=False, fontsize=9.5, loc="lower left", bbox_to_anchor=(1.0, -0.05))
 
 
 def _paint_point(
     axes: Axes, study: Study, cost: Cost, place: tuple[float, float], row: ParetoRow
 ) -> None:
-    """A marker by optimizer, coloured by verdict, filled on the front, named there."""
+    """A marker by optimizer, coloured by verdict, filled on the front."""
     marker = MARKERS[study.optimizers.index(row.optimizer) % len(MARKERS)]
     colour = SERIES[0] if row.verdict == REFERENCE else VERDICTS[row.verdict]
     on_front = cost.name in row.front
@@ -191,29 +234,30 @@ def _paint_point(
         color=colour if on_front else "none",
         markeredgecolor=colour,
         linestyle="none",
+        zorder=4 if on_front else 3,
     )
-    if on_front:
-        axes.annotate(
-            f"{row.optimizer} · {row.column}",
-            place,
-            (6, -4),
-            textcoords="offset points",
-            fontsize=9,
-            va="top",
-            color=INK,
-        )
 
 
 def _scale(axes: Axes, cost: Cost, values: Sequence[float]) -> None:
-    """A logarithmic axis where the costs span a factor of three."""
-    if 0 < 3 * min(values) < max(values):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(base=2.0, numticks=6))
+    """Round ticks in the unit that is shown; logarithmic where the costs span a factor of three."""
+    low, high = min(values), max(values)
+    unit = 1024.0 ** floor(log(low, 1024)) if cost.name.endswith("bytes") and low > 0 else 1.0
+    if 0 < 3 * low < high:
+        axes.set_xscale("log", base=2)
+        powers = range(floor(log2(low / unit)), ceil(log2(high / unit)) + 1)
+        ticks = [unit * 2.0**power for power in powers][:: max(1, -(-len(powers) // 5))]
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        ticks = [unit * tick for tick in MaxNLocator(4).tick_values(low / unit, high / unit)]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: cost.show(x)))
+    if cost.name.endswith("bytes"):
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _round_bytes(x)))
+
+
+def _round_bytes(value: float) -> str:
+    """A tick in bytes: `64 KiB`, without digits behind the point where there are none."""
+    return size_in_bytes(round(value)).replace(".0", "")
 
 
 def _costs(study: Study, row: VerdictRow, bits: float | None) -> dict[str, float | None]:

@@ -10,12 +10,14 @@ from .learning_rates import RateRow
 from .study import Study
 from .wording import quality
 
-SIZE = (400.0, 260.0)
+SIZE = (470.0, 250.0)
 
 
-def draw_rates(study: Study, rows: Sequence[RateRow], optimizer: str) -> Figure | None:
+def draw_rates(
+    study: Study, rows: Sequence[RateRow], optimizer: str, columns: tuple[str, ...]
+) -> Figure | None:
     """The mean over the finished seeds at each factor; a cross where a factor does not train."""
-    shown = [row for row in rows if row.optimizer == optimizer]
+    shown = [row for row in rows if row.optimizer == optimizer and row.column in columns]
     if not shown:
         return None
     metric = study.facts.metric
@@ -39,7 +41,7 @@ def draw_rates(study: Study, rows: Sequence[RateRow], optimizer: str) -> Figure 
         floor = min(known, default=0.0)
         spots = []
         for row in shown:
-            colour = SERIES[study.columns.index(row.column) % len(SERIES)]
+            colour = SERIES[columns.index(row.column) % len(SERIES)]
             axes.plot(
                 [p.factor for p in row.points if p.mean is not None],
                 [p.mean for p in row.points if p.mean is not None],
@@ -58,6 +60,8 @@ def draw_rates(study: Study, rows: Sequence[RateRow], optimizer: str) -> Figure 
         return spots
 
     title = f"Final {metric.replace('_', ' ')} by learning rate, {optimizer}"
+    if len(columns) < len(study.columns):
+        title += f": reference and worst {len(columns) - 1} of {len(study.columns) - 1}"
     alt = f"{title}. {'; '.join(texts.values())}."
     header = ("Column", "Factor", "Mean", "Failed", "Trains")
     table = tuple(

@@ -7,6 +7,7 @@ from .drawing import GRID, INK, MUTED, SERIES, VERDICTS, Figure, Spot, draw_svg
 from .signals import SIGNALS, RunSignals, Warnings
 
 WIDTH, ROW, FRAME, MOST = 560.0, 20.0, 70.0, 24
+COLOURS = (1, 3, 4, 5, 6, 1, 3, 4)  # not the orange of the crosses
 MARKERS = ("o", "s", "^", "v", "D", "P", "*", "h")
 
 
@@ -14,7 +15,7 @@ def draw_signals(warnings: Warnings) -> Figure | None:
     """A line for each diverged run: marks where signals fired, a cross at the onset."""
     if not warnings.runs:
         return None
-    shown = warnings.runs[:MOST]
+    shown = sorted(warnings.runs, key=lambda run: run.lr_factor != 1)[:MOST]
 
     def paint(axes: Axes) -> list[Spot]:
         spots = []
@@ -23,14 +24,14 @@ def draw_signals(warnings: Warnings) -> Figure | None:
             axes.plot([run.onset, run.end], [height] * 2, color=MUTED, linewidth=1.2, dashes=(1, 1))
             axes.plot(run.onset, height, "X", color=VERDICTS["UNSTABLE"], markersize=7, zorder=4)
             spots.append(Spot(run.onset, height, f"diverges from step {run.onset}"))
-            for k, (signal, step) in enumerate(run.fired.items()):
+            for k, (name, step) in enumerate(run.fired.items()):
                 if step is not None:
                     offset = height + 0.12 * (k % 3 - 1)
-                    axes.plot(step, offset, MARKERS[k], color=SERIES[k % 6 + 1], markersize=5.5)
-                    spots.append(Spot(step, offset, f"{signal}, step {step}"))
+                    axes.plot(step, offset, MARKERS[k], color=SERIES[COLOURS[k]], markersize=5.5)
+                    spots.append(Spot(step, offset, f"{name}, step {step}"))
         for k, signal in enumerate(SIGNALS):
             if any(run.fired.get(signal.name) is not None for run in shown):
-                axes.plot([], [], MARKERS[k], color=SERIES[k % 6 + 1], label=signal.name)
+                axes.plot([], [], MARKERS[k], color=SERIES[COLOURS[k]], label=signal.name)
         axes.plot([], [], "X", color=VERDICTS["UNSTABLE"], label="divergence begins")
         axes.legend(frameon=False, fontsize=9.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
         axes.set_yticks(range(len(shown)), [name_run(run) for run in shown])
@@ -44,13 +45,15 @@ def draw_signals(warnings: Warnings) -> Figure | None:
 
     title = "Signals before each divergence"
     if len(warnings.runs) > MOST:
-        title += f", the first {MOST} of {len(warnings.runs)} runs"
+        title += f", {MOST} of {len(warnings.runs)} runs"
     texts = [f"{name_run(run)}: {_told(run)}" for run in shown]
     alt = f"{title}. {'; '.join(texts)}."
     size = (WIDTH, FRAME + ROW * max(len(shown), 5))
     header = ("Run", "Divergence begins", "Stopped", *(signal.name for signal in SIGNALS))
     table = tuple(_row(run) for run in shown)
-    return Figure("signals", title, alt, draw_svg("signals", title, alt, size, paint), header, table)
+    return Figure(
+        "signals", title, alt, draw_svg("signals", title, alt, size, paint), header, table
+    )
 
 
 def name_run(run: RunSignals) -> str:

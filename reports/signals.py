@@ -217,9 +217,7 @@ def _make_row(
     low, high = wilson_interval(alarms, len(calm))
     lead = float(median(leads)) if leads else None
     rule = RULES[signal.kind]
-    return SignalRow(
-        signal.name, rule, len(lost), len(leads), lead, len(calm), alarms, low, high
-    )
+    return SignalRow(signal.name, rule, len(lost), len(leads), lead, len(calm), alarms, low, high)
 
 
 def _make_run(run: Run, began: int, fired: dict[str, int | None]) -> RunSignals:

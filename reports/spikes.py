@@ -15,9 +15,9 @@ RISE = 1.5  # and at least this many times the window's median: seen without a m
 APART = 10  # steps: closer ones are one spike
 
 RULE = (
-    f"A spike is a step whose loss lies {DEVIATIONS:g} robust standard deviations (1.4826 times the "
-    f"median absolute deviation) above the median of the {WINDOW} steps before, on a logarithmic "
-    f"scale, and is at least {RISE:g} times that median. Spikes closer than {APART} steps are one. "
+    f"A spike is a step whose loss lies {DEVIATIONS:g} robust standard deviations (1.4826 times "
+    f"the median absolute deviation) above the median of the {WINDOW} steps before, on a "
+    f"logarithmic scale, and is at least {RISE:g} times that median. Spikes closer than {APART} steps are one. "
     "Those after a divergence began are the divergence, and are not counted."
 )
 

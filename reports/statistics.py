@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from math import ceil, sqrt
+from math import ceil, log, log1p, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +71,7 @@ def clean_runs_to_show(limit: float, level: float = 0.90) -> int:
 
     (1 − limit)^n ≤ (1 − level)/2.
     """
-    return ceil(np.log((1 - level) / 2) / np.log1p(-limit))
+    return ceil(log((1 - level) / 2) / log1p(-limit))
 
 
 def bootstrap_interval(gaps: Sequence[float], level: float = 0.90, seed: int = 0) -> Interval:
