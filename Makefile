@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test test-all dev check format bench clean help
+.PHONY: demo test test-all browser dev check format bench clean help
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -18,6 +18,16 @@ test: $(STAMP)  ## all tests but the nightly sweeps, about 10 minutes on two cor
 
 test-all: $(STAMP)  ## the nightly sweeps too
 	$(BIN)/python -m pytest -n 2
+
+browser:  ## the Chromium that renders reports in the tests, by apt-get where it may
+	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then \
+		echo "a Chromium is installed"; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null) \
+			|| echo "Chromium could not be installed: the tests that render reports are skipped"; \
+	else \
+		echo "no Chromium, and apt-get needs root: the tests that render reports are skipped"; \
+	fi
 
 check: dev  ## format, lint, types and the floors
 	$(BIN)/ruff format --check .

@@ -1,24 +1,26 @@
 """Loss spikes, and where a divergence began: read off the losses of one run."""
 
 from dataclasses import dataclass
-from math import log
+from math import log, sqrt
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-WINDOW = 50  # steps before a step that it is held against
+WINDOW = 50  # steps before a step whose noise it is held against
+NEAR = 20  # steps before it whose median it is held against: few, because the loss falls
 LEAST = 10  # of them, to be held against at all
 DEVIATIONS = 7.0  # as in OLMo 2's spike score
-RISE = 1.5  # and at least this many times the window's median: seen without a magnifying glass
+RISE = 2.0  # and at least this many times the median: seen without a magnifying glass
 APART = 10  # steps: closer ones are one spike
 
 RULE = (
-    f"A spike is a step whose loss lies {DEVIATIONS:g} robust standard deviations (1.4826 times "
-    f"the median absolute deviation) above the median of the {WINDOW} steps before, on a "
-    f"logarithmic scale, and is at least {RISE:g} times that median. Spikes closer than {APART} steps are one. "
-    "Those after a divergence began are the divergence, and are not counted."
+    f"A spike is a step whose loss is at least {RISE:g} times the median of the {NEAR} steps "
+    f"before and lies {DEVIATIONS:g} robust standard deviations of its noise above it, on a "
+    f"logarithmic scale; the noise is judged by the changes from step to step in the {WINDOW} steps "
+    f"before. Spikes closer than {APART} steps are one. Those after a divergence began are the "
+    "divergence, and are not counted."
 )
 
 
@@ -33,11 +35,13 @@ class Series:
 def find_spikes(series: Series, before: int | None = None) -> tuple[int, ...]:
     """The step at which each spike of a positive series begins, up to step `before` exclusively.
 
-    z = (ln x_t − m) / 1.4826 median|ln x_i − m|, with m the median of ln x_i over the last
-    `WINDOW` steps before t. A spike has z > `DEVIATIONS` and x_t ≥ `RISE` e^m.
+    z = (ln x_t − m) / s, with m the median of ln x over the `NEAR` steps before t, and s the
+    noise of ln x: 1.4826 times the median of |ln x_i − ln x_{i−1}| / √2 over the `WINDOW` steps
+    before t, which a falling loss does not inflate. A spike has z > `DEVIATIONS` and
+    x_t ≥ `RISE` e^m.
 
     Source: the seven standard deviations are those of the spike score in OLMo Team, 2 OLMo 2
-    Furious, arXiv 2501.00656; median and logarithm make them fit runs of a few hundred steps.
+    Furious, arXiv 2501.00656; medians and logarithm make them fit runs of a few hundred steps.
     """
     kept = np.isfinite(series.values) & (series.values > 0)
     if before is not None:
@@ -45,14 +49,25 @@ def find_spikes(series: Series, before: int | None = None) -> tuple[int, ...]:
     steps, values = series.steps[kept], np.log(series.values[kept])
     if len(values) <= LEAST:
         return ()
-    padded = np.concatenate([np.full(WINDOW, np.nan), values[:-1]])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[LEAST:]
-    middle = np.nanmedian(windows, axis=1)
-    spread = 1.4826 * np.nanmedian(np.abs(windows - middle[:, None]), axis=1)
+    middle = _trailing_median(values, NEAR)[LEAST:]
+    changes = np.abs(np.diff(values, prepend=np.nan))
+    noise = 1.4826 / sqrt(2) * _trailing_median(changes, WINDOW)[LEAST:]
     rise = values[LEAST:] - middle
-    high = steps[LEAST:][(rise > DEVIATIONS * spread) & (rise >= log(RISE))]
+    high = steps[LEAST:][(rise > DEVIATIONS * noise) & (rise >= log(RISE))]
     first = np.diff(high, prepend=-APART - 1) > APART
     return tuple(int(step) for step in high[first])
+
+
+def _trailing_median(values: Array, window: int) -> Array:
+    """At each place t the median of the up to `window` finite values before it; NaN at the first.
+
+    All the places from `LEAST` on have at least `LEAST` − 1 of them.
+    """
+    padded = np.concatenate([np.full(window, np.nan), values[:-1]])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, window)
+    found = np.full(len(values), np.nan)
+    found[2:] = np.nanmedian(windows[2:], axis=1)
+    return found
 
 
 def find_onset(series: Series, end: int) -> int:

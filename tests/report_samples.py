@@ -54,7 +54,11 @@ REFERENCE = {"chip": "ieee-float32", "recipe": "fp32", "override": {}}
 FORMATS = {"fp32": "float32", "fp8": "float8_e4m3fn", "int4": "int4", "bf16": "bfloat16"}
 
 
-def sweep_sample(seeds: int = 5, lr_factors: Sequence[float] = (0.5, 1.0, 2.0, 4.0)) -> Sample:
+def sweep_sample(
+    seeds: int = 5,
+    lr_factors: Sequence[float] = (0.5, 1.0, 2.0, 4.0),
+    orders: Sequence[str] = ("chain", "tree", "exact"),
+) -> Sample:
     """Rounding by order by format on one chip, beside two other chips: all verdicts occur."""
     columns: dict[str, tuple[dict[str, Any], Truth]] = {
         "ieee-fp32": (REFERENCE, Truth(limit=4.0)),
@@ -66,7 +70,7 @@ def sweep_sample(seeds: int = 5, lr_factors: Sequence[float] = (0.5, 1.0, 2.0, 4
     worse = {"nearest_even": 0.03, "stochastic": 0.004, "toward_zero": 0.09}
     for form in ("e4m3", "int4"):
         for rounding, loss in worse.items():
-            for order in ("chain", "tree", "exact"):
+            for order in orders:
                 scale = {"chain": 1.3, "tree": 1.0, "exact": 0.8}[order]
                 lost = loss * scale * (1.0 if form == "int4" else 0.15)
                 axes = {"format": form, "rounding": rounding, "order": order}
