@@ -18,9 +18,9 @@ APART = 10  # steps: closer ones are one spike
 RULE = (
     f"A spike is a step whose loss is at least {RISE:g} times the median of the {NEAR} steps "
     f"before and lies {DEVIATIONS:g} robust standard deviations of its noise above it, on a "
-    f"logarithmic scale; the noise is judged by the changes from step to step in the {WINDOW} steps "
-    f"before. Spikes closer than {APART} steps are one. Those after a divergence began are the "
-    "divergence, and are not counted."
+    f"logarithmic scale; the noise is judged by the changes from step to step in the {WINDOW} "
+    f"steps before. Spikes closer than {APART} steps are one. Those after a divergence began are "
+    "the divergence, and are not counted."
 )
 
 

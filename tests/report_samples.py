@@ -6,6 +6,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tapeout.simulator import load_chip
+from tapeout.simulator import Chip, load_chip
 
 STEPS, TRACED = 200, 20
 
@@ -58,6 +59,7 @@ def sweep_sample(
     seeds: int = 5,
     lr_factors: Sequence[float] = (0.5, 1.0, 2.0, 4.0),
     orders: Sequence[str] = ("chain", "tree", "exact"),
+    optimizers: Sequence[str] = ("adamw", "lmd"),
 ) -> Sample:
     """Rounding by order by format on one chip, beside two other chips: all verdicts occur."""
     columns: dict[str, tuple[dict[str, Any], Truth]] = {
@@ -99,7 +101,8 @@ def sweep_sample(
         "optimizer_state_ratio": 1.0,
         "lr_margin": 0.5,
     }
-    return Sample(columns, seeds=seeds, lr_factors=lr_factors, facts={"thresholds": thresholds})
+    facts = {"thresholds": thresholds}
+    return Sample(columns, optimizers, seeds, lr_factors, facts)
 
 
 def write_sample(root: Path, sample: Sample, seed: int = 0) -> Path:
@@ -180,7 +183,7 @@ def write_sample_run(
         path.parent.mkdir(parents=True)
         pq.write_table(pa.table(table), path, write_page_checksum=True)
         files[f"{kind}/{path.name}"] = sha256(path.read_bytes()).hexdigest()
-    chip = load_chip(row["chip"])
+    chip = find_chip(row["chip"])
     inputs = {
         "schema": 1,
         "column": column,
@@ -211,6 +214,12 @@ def write_sample_run(
         "files": files,
     }
     (folder / "result.json").write_text(json.dumps(result))
+
+
+@cache
+def find_chip(name: str) -> Chip:
+    """The chip, read once."""
+    return load_chip(name)
 
 
 def draw_losses(end: int, lost: bool, truth: Truth, rng: np.random.Generator) -> np.ndarray:

@@ -67,7 +67,8 @@ def test_a_quality_gap(
 def test_a_loss_that_rises_is_a_gap(tmp_path: Path) -> None:
     worse: list[float | None] = [v + 0.03 for v in FINE]
     found = criteria(tmp_path, worse, {"quality_gap": 0.01}, "loss")["quality_gap"]
-    assert (found.decision, found.value) == (NO_GO, pytest.approx(0.03))
+    assert found.decision == NO_GO
+    assert found.value == pytest.approx(0.03)
 
 
 @pytest.mark.parametrize(
@@ -156,8 +157,8 @@ def test_the_largest_rate_is_the_one_before_the_first_that_fails() -> None:
 def test_margins_of_a_study_that_sweeps_learning_rates(tmp_path: Path) -> None:
     """The reference fails from 4, the column from 2: its margin is a half."""
     table: Finals = {("lmd", "ieee-float32"): [0.93] * 8, ("lmd", "h100-fp8"): [0.93] * 8}
-    for column, failing in (("ieee-float32", 4.0), ("h100-fp8", 2.0)):
-        values = table["lmd", column]
+    for name, failing in (("ieee-float32", 4.0), ("h100-fp8", 2.0)):
+        values = table["lmd", name]
         assert isinstance(values, list)
         for k in range(8):
             if (0.5, 1.0, 2.0, 4.0)[k % 4] >= failing:
@@ -216,7 +217,7 @@ def test_a_plane_sets_the_longest_axes_against_each_other(tmp_path: Path) -> Non
     ]
     columns = [{"name": f"c{k}", "chip": "x", "recipe": "y", "axes": a} for k, a in enumerate(axes)]
     columns.append({"name": "reference", "chip": "x", "recipe": "y"})
-    facts = {"columns": columns, "runs": [], "reference": "reference"}
+    facts: dict[str, Any] = {"columns": columns, "runs": [], "reference": "reference"}
     study = write_study(tmp_path / "study", {("lmd", "ieee-float32"): []}, **facts)
     rows = [row for row in judge_study(read_study(study)) if row.column != "reference"]
     plane = make_plane(rows, ("format", "rounding", "order"))

@@ -120,8 +120,9 @@ def test_a_decision_about_a_share_errs_in_5_percent_at_most_by_enumeration(limit
     for runs in range(1, 61):
         ends = [exact_interval(k, runs) for k in range(runs + 1)]
         chances = [comb(runs, k) * limit**k * (1 - limit) ** (runs - k) for k in range(runs + 1)]
-        for wrong in (lambda e: e.high < limit, lambda e: e.low > limit):
-            assert sum(p for p, e in zip(chances, ends, strict=True) if wrong(e)) <= 0.05
+        pairs = list(zip(chances, ends, strict=True))
+        assert sum(chance for chance, end in pairs if end.high < limit) <= 0.05
+        assert sum(chance for chance, end in pairs if end.low > limit) <= 0.05
 
 
 def misses(shape: str, seeds: int, studies: int) -> dict[str, float]:

@@ -18,7 +18,7 @@ from tapeout.__main__ import cli, main
 from tapeout.reports import Report, write_report
 from tapeout.reports.document import schema_of_report
 from tapeout.tests.report_samples import Sample, Truth, sweep_sample, write_sample
-from tapeout.tests.test_reports_folders import write_study
+from tapeout.tests.test_reports_folders import Finals, write_study
 
 DOCS = Path(__file__).parent.parent / "docs"
 Command = Callable[..., tuple[int, str]]
@@ -39,7 +39,8 @@ def test_the_json_follows_its_schema_and_the_schema_is_closed(report: Report) ->
     jsonschema.Draft202012Validator.check_schema(schema)
     content = json.loads(report.json.read_text(encoding="utf-8"))
     jsonschema.validate(content, schema, cls=jsonschema.Draft202012Validator)
-    for change in ({"unheard": 1}, {"schema": 2}, {"rows": [{}]}):
+    changes: list[dict[str, Any]] = [{"unheard": 1}, {"schema": 2}, {"rows": [{}]}]
+    for change in changes:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(content | change, schema)
 
@@ -103,13 +104,13 @@ def tapeout(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def study_of(folder: Path, verdict: str, **facts: Any) -> Path:
     """A study whose one pair has this verdict."""
     fine: list[float | None] = [0.930, 0.935, 0.940, 0.93]
-    finals = {
+    finals: dict[str, list[float | None]] = {
         "STABLE": fine,
         "AT RISK": [*fine[:3], None],
         "UNSTABLE": [None] * 4,
         "INCONCLUSIVE": [0.915, 0.935, 0.937, 0.93],
-    }[verdict]
-    table = {("lmd", "ieee-float32"): fine, ("lmd", "h100-fp8"): finals}
+    }
+    table: Finals = {("lmd", "ieee-float32"): fine, ("lmd", "h100-fp8"): finals[verdict]}
     return write_study(folder / verdict.lower(), table, **facts)
 
 
