@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .scenario import Scenario, list_scenarios, load_scenario
     from .study import Run, Study, open_study
     from .sweep import Ending, run_study
+    from .task import Task
 
 __all__ = [
     "Display",
@@ -15,6 +16,7 @@ __all__ = [
     "Run",
     "Scenario",
     "Study",
+    "Task",
     "list_scenarios",
     "load_scenario",
     "make_display",
@@ -24,6 +26,7 @@ __all__ = [
 
 _HOME = {"Display": "progress", "make_display": "progress", "Ending": "sweep", "run_study": "sweep"}
 _HOME |= {name: "scenario" for name in ("Scenario", "list_scenarios", "load_scenario")}
+_HOME["Task"] = "task"
 _HOME |= {name: "study" for name in ("Run", "Study", "open_study")}
 
 

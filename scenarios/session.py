@@ -11,6 +11,7 @@ from .data import load_data
 from .divergence import DivergenceWatch
 from .models import build_model
 from .study import Run
+from .task import OwnStep, Task
 
 
 @dataclass
@@ -36,8 +37,13 @@ class Session:
         self.data = load_data(run.data)
         self.model = build_model(run.model, run.seed)
         self.optimizer = run.optimizer.build(self.model, run.seed)
-        self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        groups = self.optimizer.param_groups
+        self.base_rates = [float(group["lr"]) * run.lr_factor for group in groups]
         self.watch = DivergenceWatch(run.train.divergence)
+        self.own_step: OwnStep | None = None
+        if run.train.function is not None:
+            task = Task(self.model, self.optimizer, self.data, run.seed, run.train.steps)
+            self.own_step = OwnStep(run.train, task)
 
     @property
     def ended(self) -> bool:
@@ -59,6 +65,7 @@ class Session:
             "skipped": self.skipped,
             "coverage": self.coverage,
             "watch": [self.watch.first, self.watch.above],
+            "task": None if self.own_step is None else self.own_step.task.state,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "torch_random": torch.get_rng_state(),
@@ -71,6 +78,8 @@ class Session:
         self.reason, self.coverage = state["reason"], state["coverage"]
         self.skipped = state["skipped"]
         self.watch.first, self.watch.above = state["watch"]
+        if self.own_step is not None:
+            self.own_step.task.state = state["task"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["torch_random"])
