@@ -106,7 +106,7 @@ class Scenario(Row):
             choice(thresholds.baseline, names, "baseline")
         sweep = info.data.get("sweep")
         if thresholds.lr_margin is not None and sweep is not None and len(sweep.lr_factors) == 1:
-            raise InputError("lr_margin needs [sweep] lr_factors = [0.25, 0.5, 1, 2, 4] or the like")
+            raise InputError("lr_margin needs [sweep] lr_factors such as [0.25, 0.5, 1, 2, 4]")
         return thresholds
 
 

@@ -10,8 +10,8 @@ import torch
 from .data import load_data
 from .divergence import DivergenceWatch
 from .models import build_model
+from .own_step import OwnStep, StepContext
 from .study import Run
-from .task import OwnStep, Task
 
 
 @dataclass
@@ -42,8 +42,9 @@ class Session:
         self.watch = DivergenceWatch(run.train.divergence)
         self.own_step: OwnStep | None = None
         if run.train.function is not None:
-            task = Task(self.model, self.optimizer, self.data, run.seed, run.train.steps)
-            self.own_step = OwnStep(run.train, task)
+            parts = self.model, self.optimizer, self.data
+            context = StepContext(*parts, seed=run.seed, steps=run.train.steps)
+            self.own_step = OwnStep(run.train, context)
 
     @property
     def ended(self) -> bool:
@@ -65,7 +66,7 @@ class Session:
             "skipped": self.skipped,
             "coverage": self.coverage,
             "watch": [self.watch.first, self.watch.above],
-            "task": None if self.own_step is None else self.own_step.task.state,
+            "own_step": None if self.own_step is None else self.own_step.context.state,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "torch_random": torch.get_rng_state(),
@@ -79,7 +80,7 @@ class Session:
         self.skipped = state["skipped"]
         self.watch.first, self.watch.above = state["watch"]
         if self.own_step is not None:
-            self.own_step.task.state = state["task"]
+            self.own_step.context.state = state["own_step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["torch_random"])

@@ -31,7 +31,7 @@ class TrainSpec(Located):
             down to zero, or "constant".
         probe: how many training examples an evaluation measures the training loss on.
         function: the user's own training step, "my_pkg.mod:train" or "train.py:train"; see
-            `task.Task`.
+            `own_step.StepContext`.
         options: its keyword arguments.
         files: what else it reads, from the scenario's folder: part of a run's inputs.
     """

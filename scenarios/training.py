@@ -12,10 +12,10 @@ from ..simulator import emulate
 from .data import Examples, batch_indices
 from .evaluation import evaluate
 from .measures import gradient_norm
+from .own_step import OwnStep
 from .schedule import cosine
 from .session import Session
 from .study import Run
-from .task import OwnStep
 
 Report = Callable[[int, float], None]
 Rows = dict[str, list[dict[str, Any]]]
@@ -60,8 +60,6 @@ def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None
             report(session.step, row["loss"])
             if session.reason:
                 break
-        if session.own_step is not None:
-            session.own_step.pause()
         # A trace numbers steps by those that had ended before, a study by those done.
         rows["trace"] += [{**counts, "step": counts["step"] + 1} for counts in trace.take()]
         session.emulation = trace.state_dict()

@@ -16,8 +16,8 @@ from tapeout.scenarios.divergence import DivergenceWatch
 from tapeout.scenarios.hyperparameters import TABLES
 from tapeout.scenarios.models import VitSpec
 from tapeout.scenarios.scenario import LIBRARY
-from tapeout.scenarios.train import DivergenceRule
 from tapeout.scenarios.study import plan_runs
+from tapeout.scenarios.train import DivergenceRule
 
 WriteTiny = Callable[..., Path]
 REFUSED = {

@@ -55,8 +55,9 @@ class QuadraticSpec(Row):
 
     A has the eigenvalues 1 ... 1 / condition, spaced evenly on a log axis; w* has ±1 along each
     of its eigenvectors, so that f(0) is their sum and f(w*) = 0. With a `batch` of `dimension` a
-    step sees all of f; with fewer, a part of it. Gradient descent, w <- w − 2 lr A (w − w*), multiplies
-    what is left along an eigenvector by 1 − 2 lr eigenvalue a step: it settles for lr below 1.
+    step sees all of f; with fewer, a part of it. Gradient descent, w <- w − 2 lr A (w − w*),
+    multiplies what is left along an eigenvector by 1 − 2 lr eigenvalue a step: it settles for lr
+    below 1.
 
     Attributes:
         condition: largest over smallest eigenvalue; 1 is a sphere.
