@@ -95,14 +95,21 @@ def print_estimate(study: "Study", jobs: int | None, as_json: bool) -> int:
 
 
 def tell_estimate(study: "Study", jobs: int | None) -> None:
-    """What the study will cost, on the error stream, before it starts."""
+    """What the study will cost, on the error stream, before it starts.
+
+    A run that fails in its first step is no reason to keep the others from starting.
+    """
+    from ..formats import InputError
     from ..scenarios.estimate import estimate_study
     from ..scenarios.sweep import cores
 
     def note(text: str) -> None:
         click.echo(text, err=True)
 
-    note(estimate_study(study, jobs or cores(), note).describe())
+    try:
+        note(estimate_study(study, jobs or cores(), note).describe())
+    except InputError as error:
+        note(f"no estimate: {error}")
 
 
 @click.command()

@@ -132,6 +132,11 @@ def _costs(
                     f"{run.label}: the process that measured its first step died (killed, or out "
                     "of memory)"
                 ) from None
+            except InputError:
+                raise
+            except Exception as error:  # of the user's own model or step, too
+                told = " ".join(f"{type(error).__name__}: {error}".split())
+                raise InputError(f"{run.label}: its first step failed: {told}") from None
     return found
 
 
