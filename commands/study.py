@@ -45,7 +45,7 @@ def run(
 ) -> int:
     """Run every optimizer, chip and seed of SCENARIO, then judge and report.
 
-    SCENARIO is a name from the library (quickstart, digits-vit) or a path to a TOML file.
+    SCENARIO is a name from the library (quickstart, digits-vit, quadratic) or a path to a TOML file.
     Runs that have finished before are not computed again; interrupted ones continue.
 
     \b

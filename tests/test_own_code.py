@@ -1,4 +1,4 @@
-"""The user's own model and training step: run by workers alone, and hashed with what they import."""
+"""The user's own model and training step: run by workers alone, hashed with what they import."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -86,6 +86,9 @@ def forgets(context, batch):
 """
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """A folder with model.py, layers.py and step.py; what was imported from it is forgotten."""
@@ -149,7 +152,11 @@ def test_an_edit_of_what_the_model_imports_is_another_input(
         {"path": "model.py:build", "files": ["weights.bin"]}, context={"folder": folder}
     )
     digests = [spec.digest()]
-    for name, text in (("layers.py", LAYERS + "#"), ("model.py", MODEL + "#"), ("weights.bin", "2")):
+    for name, text in (
+        ("layers.py", LAYERS + "#"),
+        ("model.py", MODEL + "#"),
+        ("weights.bin", "2"),
+    ):
         (folder / name).write_text(text)
         digests.append(spec.digest())
     assert len(set(digests)) == 4
@@ -176,9 +183,7 @@ def test_initial_weights_follow_from_the_seed(folder: Path) -> None:
         ("model.py:not_a_module", "returned a str, not a torch.nn.Module"),
     ],
 )
-def test_a_model_that_is_none_is_refused_by_its_worker(
-    folder: Path, path: str, told: str
-) -> None:
+def test_a_model_that_is_none_is_refused_by_its_worker(folder: Path, path: str, told: str) -> None:
     spec = ImportSpec.model_validate({"path": path}, context={"folder": folder})
     with pytest.raises(InputError) as refusal:
         build_model(spec, 0)
@@ -210,9 +215,9 @@ def test_a_training_step_of_ones_own_equals_the_usual_one(
     losses = []
     for train in ("", 'function = "step.py:plain"'):
         study = own_study(write_tiny, folder, train, model=False)
-        execute(study.runs[1], study.folders[1])
-        losses.append([row["loss"] for row in study.folders[1].rows("metrics")])
-    assert losses[0] == losses[1] and len(losses[0]) == 5
+        execute(study.runs[0], study.folders[0])
+        losses.append([row["loss"] for row in study.folders[0].rows("metrics")])
+    assert losses[0] == losses[1] and len(set(losses[0])) == 5
 
 
 def test_a_training_step_keeps_its_state_over_a_cut(write_tiny: WriteTiny, folder: Path) -> None:
