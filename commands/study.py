@@ -58,10 +58,13 @@ def run(
     """
     from rich.console import Console
 
+    from ..formats import InputError
     from ..reports import write_report
     from ..scenarios import make_display, open_study, run_study
 
-    study = open_study(scenario, out, settings)
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs = {jobs} must be at least 1")
+    study = open_study(scenario, out, settings, write=not estimate)
     if estimate:
         return print_estimate(study, jobs, as_json)
     steps = sum(run.train.steps for run in study.runs)
