@@ -12,6 +12,7 @@ from ..simulator import emulate
 from .data import Examples, batch_indices
 from .evaluation import evaluate
 from .measures import gradient_norm
+from .own_step import OwnStep
 from .schedule import cosine
 from .session import Session
 from .study import Run
@@ -72,11 +73,9 @@ def take_step(session: Session, batch: Tensor) -> dict[str, Any]:
     ends the run: it is recorded, and changes no weight. Under loss scaling such a gradient only
     skips the step, until the scale can fall no further.
     """
-    run, optimizer = session.run, session.optimizer
-    factor = learning_rate_factor(run, session.step)
-    for group, base in zip(optimizer.param_groups, session.base_rates, strict=True):
-        group["lr"] = base * factor
-    data = session.data
+    data, optimizer, rate = session.data, session.optimizer, set_rates(session)
+    if session.own_step is not None:
+        return take_own_step(session, session.own_step, batch, rate)
     optimizer.zero_grad(set_to_none=True)
     loss = loss_of(data, session.model(data.train_inputs[batch]), data.train_targets[batch])
     value, norm = loss.item(), nan
@@ -89,8 +88,31 @@ def take_step(session: Session, batch: Tensor) -> dict[str, Any]:
             session.reason = session.reason or session.watch.gradient_verdict(norm)
         if isfinite(norm) or not session.reason:
             optimizer.step()
-    rate = session.base_rates[0] * factor
     return {"step": session.step, "loss": value, "lr": rate, "grad_norm": norm}
+
+
+def take_own_step(session: Session, own: OwnStep, batch: Tensor, rate: float) -> dict[str, Any]:
+    """One step by the scenario's own function; the row of the metrics table.
+
+    Loss and gradients are looked at when it is done: those that are not finite end the run, but
+    may have changed weights. Where it leaves no gradients behind, their norm is NaN, and no fault.
+    """
+    value, norm = own.take(session.step, batch), nan
+    session.step += 1
+    session.reason = session.watch.loss_verdict(value)
+    if any(p.grad is not None for p in session.model.parameters()):
+        norm = gradient_norm(session.model)
+        if not session.skips(norm):
+            session.reason = session.reason or session.watch.gradient_verdict(norm)
+    return {"step": session.step, "loss": value, "lr": rate, "grad_norm": norm}
+
+
+def set_rates(session: Session) -> float:
+    """Give every group of the optimizer its rate for the step to come; the first one's."""
+    factor = learning_rate_factor(session.run, session.step)
+    for group, base in zip(session.optimizer.param_groups, session.base_rates, strict=True):
+        group["lr"] = base * factor
+    return session.base_rates[0] * factor
 
 
 def loss_of(data: Examples, scores: Tensor, targets: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from tapeout.scenarios import list_scenarios, load_scenario
 from tapeout.scenarios.divergence import DivergenceWatch
 from tapeout.scenarios.hyperparameters import TABLES
 from tapeout.scenarios.models import VitSpec
-from tapeout.scenarios.scenario import LIBRARY, DivergenceRule
+from tapeout.scenarios.scenario import LIBRARY
 from tapeout.scenarios.study import plan_runs
+from tapeout.scenarios.train import DivergenceRule
 
 WriteTiny = Callable[..., Path]
 REFUSED = {
@@ -66,7 +67,10 @@ REFUSED = {
     ),
     'kind = "vitt"': (
         'kind = "vit"',
-        ['model kind = "vitt" is not one of vit, gpt, mlp, resnet (did you mean "vit"?)'],
+        [
+            'model kind = "vitt" is not one of vit, gpt, mlp, resnet, quadratic, import '
+            '(did you mean "vit"?)'
+        ],
     ),
     "widht = 16": ("width = 16", ['model vit widht: unknown key "widht" (did you mean "width"?)']),
     "width = 17": (
