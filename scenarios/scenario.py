@@ -13,6 +13,7 @@ from .data import AnyDataSpec, DataSpec, load_data
 from .data.digits import DigitsSpec
 from .hyperparameters import Count, NonNegative, Optimizer, check_optimizer
 from .models import AnyModelSpec, ModelSpec
+from .resources import ResourceSpec
 
 LIBRARY = Path(__file__).parent / "library"
 
@@ -88,6 +89,7 @@ class Scenario(Row):
     optimizers: tuple[Optimizer, ...]
     columns: tuple[Column, ...]
     reference: str
+    resources: ResourceSpec = ResourceSpec()
 
     @field_validator("model", "data", mode="before")
     @classmethod

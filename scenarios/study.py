@@ -1,18 +1,21 @@
 """A study: the runs that a scenario asks for, and the folder they stand in."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..formats.errors import InputError
 from ..simulator import Chip, Recipe, list_assumptions
 from .data import AnyDataSpec, data_inputs
 from .environment import processor, revision, versions
-from .folder import SCHEMA, RunFolder, slug
+from .folder import SCHEMA, RunFolder
 from .hyperparameters import Optimizer
+from .layout import STUDY, digest, slug
 from .models import AnyModelSpec
+from .resources import ResourceSpec
 from .scenario import Column, Scenario, TrainSpec, load_scenario, scenario_path
-from .storage import DamagedFile, digest, make_folder, read_json, write_json
+from .storage import DamagedFile, make_folder, read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Study:
     path: Path
     runs: tuple[Run, ...]
     folders: tuple[RunFolder, ...]
+    resources: ResourceSpec = field(default_factory=ResourceSpec)
 
 
 def plan_runs(scenario: Scenario) -> tuple[Run, ...]:
@@ -83,6 +87,7 @@ def open_study(name_or_path: str | Path, out: Path) -> Study:
     runs = plan_runs(scenario)
     loaded = {column.name: column.load() for column in scenario.columns}
     names = [run.folder_name(run.inputs(*loaded[run.column.name])) for run in runs]
+    _are_distinct(runs, names)
     inputs = _study_inputs(scenario, runs, names)
     path = out / f"{slug(scenario.name)}-{digest(inputs)[:8]}"
     record = {
@@ -92,9 +97,17 @@ def open_study(name_or_path: str | Path, out: Path) -> Study:
         "scenario_toml": source.read_text(encoding="utf-8"),
     }
     make_folder(path)
-    if not _holds(path / "study.json", inputs):
-        write_json(path / "study.json", inputs | record)
-    return Study(path, runs, tuple(RunFolder(path / name) for name in names))
+    if not _holds(path / STUDY, inputs):
+        write_json(path / STUDY, inputs | record)
+    return Study(path, runs, tuple(RunFolder(path / name) for name in names), scenario.resources)
+
+
+def _are_distinct(runs: Sequence[Run], names: Sequence[str]) -> None:
+    """Two runs of the same inputs, or whose 32 bits of hash are equal, would share a folder."""
+    known: dict[str, Run] = {}
+    for run, name in zip(runs, names, strict=True):
+        if known.setdefault(name, run) is not run:
+            raise InputError(f"{run.label} stands twice in the study, in one folder {name}")
 
 
 def _study_inputs(scenario: Scenario, runs: Sequence[Run], names: Sequence[str]) -> dict[str, Any]:
