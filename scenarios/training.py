@@ -77,8 +77,9 @@ def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None
                 break
         # A trace numbers steps by those that had ended before, a study by those done.
         rows["trace"] += [{**counts, "step": counts["step"] + 1} for counts in trace.take()]
-        session.emulation = trace.state_dict()
+        # Before the state is copied: how often a run was stopped must not show in what it did.
         session.coverage = _added(session.coverage, trace.coverage())
+        session.emulation = trace.state_dict()
 
 
 def take_step(session: Session, batch: Tensor) -> dict[str, Any]:
