@@ -109,9 +109,7 @@ def _representatives(runs: list[Run]) -> Iterator[Run]:
             yield run
 
 
-def _costs(
-    wanted: dict[Pair, Run], note: Callable[[str], None], budget: float
-) -> dict[Pair, Cost]:
+def _costs(wanted: dict[Pair, Run], note: Callable[[str], None], budget: float) -> dict[Pair, Cost]:
     """Known costs, and those of as many others as fit into `budget`, the first in any case."""
     found = {pair: cost for pair, run in wanted.items() if (cost := known_cost(run)) is not None}
     missing = {pair: run for pair, run in wanted.items() if pair not in found}

@@ -149,7 +149,11 @@ def test_an_edit_of_what_the_model_imports_is_another_input(
         {"path": "model.py:build", "files": ["weights.bin"]}, context={"folder": folder}
     )
     digests = [spec.digest()]
-    for name, text in (("layers.py", LAYERS + "#"), ("model.py", MODEL + "#"), ("weights.bin", "2")):
+    for name, text in (
+        ("layers.py", LAYERS + "#"),
+        ("model.py", MODEL + "#"),
+        ("weights.bin", "2"),
+    ):
         (folder / name).write_text(text)
         digests.append(spec.digest())
     assert len(set(digests)) == 4
@@ -176,9 +180,7 @@ def test_initial_weights_follow_from_the_seed(folder: Path) -> None:
         ("model.py:not_a_module", "returned a str, not a torch.nn.Module"),
     ],
 )
-def test_a_model_that_is_none_is_refused_by_its_worker(
-    folder: Path, path: str, told: str
-) -> None:
+def test_a_model_that_is_none_is_refused_by_its_worker(folder: Path, path: str, told: str) -> None:
     spec = ImportSpec.model_validate({"path": path}, context={"folder": folder})
     with pytest.raises(InputError) as refusal:
         build_model(spec, 0)

@@ -141,9 +141,7 @@ def test_the_order_axis_changes_the_units_of_layers_and_nothing_else(
     scenario = load_scenario(swept(write_tiny, tmp_path, lines))
     own, other = (column.load_chip() for column in scenario.columns[2:])
     assert own.table == load_chip("generic-fp8-sr").table
-    changed = [
-        (a, b) for a, b in zip(own.matrix_units, other.matrix_units, strict=True) if a != b
-    ]
+    changed = [(a, b) for a, b in zip(own.matrix_units, other.matrix_units, strict=True) if a != b]
     assert [(b.order, b.promotion, b.split_k, b.k_order) for _, b in changed] == [
         (order, None, None, ())
     ]

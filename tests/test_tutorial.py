@@ -26,7 +26,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_tutorial_runs_as_printed(folder: Path) -> None:
     shown = CliRunner().invoke(cli, ["chips", "my-chip.toml"])
     assert shown.exit_code == 0 and "cut toward zero" in shown.output
-    golden = ["vectors", "my-chip.toml", "1:e4m3,e4m3,float32", "--cases", "20", "--out", "operands.vectors"]
+    golden = [
+        "vectors",
+        "my-chip.toml",
+        "1:e4m3,e4m3,float32",
+        "--cases",
+        "20",
+        "--out",
+        "operands.vectors",
+    ]
     assert CliRunner().invoke(cli, golden).exit_code == 0
     short = ["--set", "train.steps=2", "--set", "train.warmup=0", "--set", "seeds=[0]"]
     run = CliRunner().invoke(cli, ["run", "study.toml", "--json", *short])

@@ -35,7 +35,7 @@ def class_numbers(labels: Array, place: str) -> tuple[NDArray[np.int64], list[st
     refuse_missing(missing, place)
     if labels.dtype.kind == "f" and np.any(labels != np.round(labels)):
         raise InputError(
-            f'{place}: labels such as {labels[labels != np.round(labels)][0]} are no classes: '
+            f"{place}: labels such as {labels[labels != np.round(labels)][0]} are no classes: "
             'a regression needs objective = "regression"'
         )
     if labels.dtype.kind == "f":
