@@ -97,7 +97,7 @@ def run(
 def print_estimate(study: "Study", jobs: int | None, as_json: bool) -> int:
     """What the study will cost, on the output stream."""
     from ..scenarios.estimate import estimate_study
-    from ..scenarios.sweep import cores
+    from ..scenarios.engine import cores
 
     found = estimate_study(study, jobs or cores(), lambda text: click.echo(text, err=True))
     if as_json:
@@ -114,7 +114,7 @@ def tell_estimate(study: "Study", jobs: int | None) -> None:
     """
     from ..formats import InputError
     from ..scenarios.estimate import estimate_study
-    from ..scenarios.sweep import cores
+    from ..scenarios.engine import cores
 
     def note(text: str) -> None:
         click.echo(text, err=True)
