@@ -165,6 +165,7 @@ class RayEngine:
             return
         # Asked for before Ray reads it: a study of a chip is nobody else's business.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine is no fault
         try:
             self.ray.init(address="auto", **quiet)
         except ConnectionError:
@@ -176,7 +177,7 @@ class RayEngine:
     def _init(self, **options: Any) -> None:
         try:
             self.ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except Exception as error:  # Ray raises that very class where a node is slow to start
             reason = " ".join(str(error).split())[:300]
             raise InputError(f'engine = "{self.address}" cannot be reached: {reason}') from None
 
