@@ -55,8 +55,8 @@ def run(
 ) -> int:
     """Run every optimizer, chip and seed of SCENARIO, then judge and report.
 
-    SCENARIO is a name from the library (quickstart, digits-vit) or a path to a TOML file.
-    Runs that have finished before are not computed again; interrupted ones continue. Ctrl-C
+    SCENARIO is a name from the library (quickstart, digits-vit, quadratic) or a path to a TOML
+    file. Runs that have finished before are not computed again; interrupted ones continue. Ctrl-C
     finishes the steps under way and saves; twice stops at once.
 
     \b

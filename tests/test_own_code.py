@@ -1,4 +1,4 @@
-"""The user's own model and training step: run by workers alone, and hashed with what they import."""
+"""The user's own model and training step: run by workers alone, hashed with what they import."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -84,6 +84,9 @@ def blows_up(context, batch):
 def forgets(context, batch):
     return None
 """
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -212,9 +215,9 @@ def test_a_training_step_of_ones_own_equals_the_usual_one(
     losses = []
     for train in ("", 'function = "step.py:plain"'):
         study = own_study(write_tiny, folder, train, model=False)
-        execute(study.runs[1], study.folders[1])
-        losses.append([row["loss"] for row in study.folders[1].rows("metrics")])
-    assert losses[0] == losses[1] and len(losses[0]) == 5
+        execute(study.runs[0], study.folders[0])
+        losses.append([row["loss"] for row in study.folders[0].rows("metrics")])
+    assert losses[0] == losses[1] and len(set(losses[0])) == 5
 
 
 def test_a_training_step_keeps_its_state_over_a_cut(write_tiny: WriteTiny, folder: Path) -> None:

@@ -143,7 +143,8 @@ def test_unknown_scenario_and_missing_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as unknown:
         load_scenario("quickstrat")
     assert str(unknown.value) == (
-        'scenario = "quickstrat" is not one of digits-vit, quickstart (did you mean "quickstart"?)'
+        'scenario = "quickstrat" is not one of digits-vit, quadratic, quickstart '
+        '(did you mean "quickstart"?)'
     )
     with pytest.raises(InputError, match=r"absent\.toml: no such file"):
         load_scenario(tmp_path / "absent.toml")
