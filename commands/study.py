@@ -96,8 +96,8 @@ def run(
 
 def print_estimate(study: "Study", jobs: int | None, as_json: bool) -> int:
     """What the study will cost, on the output stream."""
-    from ..scenarios.estimate import estimate_study
     from ..scenarios.engine import cores
+    from ..scenarios.estimate import estimate_study
 
     found = estimate_study(study, jobs or cores(), lambda text: click.echo(text, err=True))
     if as_json:
@@ -113,8 +113,8 @@ def tell_estimate(study: "Study", jobs: int | None) -> None:
     A run that fails in its first step is no reason to keep the others from starting.
     """
     from ..formats import InputError
-    from ..scenarios.estimate import estimate_study
     from ..scenarios.engine import cores
+    from ..scenarios.estimate import estimate_study
 
     def note(text: str) -> None:
         click.echo(text, err=True)
