@@ -8,7 +8,7 @@ from .output import JSON, print_json
 
 
 @click.command()
-@click.argument("folder", type=Path, default=Path("."), required=False)
+@click.argument("folder", type=Path, default=Path(), required=False)
 @click.option(
     "--template",
     default="study",

@@ -29,9 +29,17 @@ CHECK = click.option("--check", is_flag=True, help="Exit with 1 unless every ver
 @click.command()
 @click.argument("scenario")
 @click.option("--out", type=Path, default=Path("runs"), show_default=True, help="Where to write.")
-@click.option("--jobs", type=int, help="Runs at a time, one core each.  [default: all cores]")
+@click.option("--jobs", type=int, help="Runs at a time.  [default: as many as there are cores]")
 @SET
 @click.option("--estimate", is_flag=True, help="Only say what the runs will cost.")
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    metavar="local|ray|ray://HOST:PORT",
+    help="Where to compute: this machine, its Ray, or a Ray cluster.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard event files too.")
 @CHECK
 @JSON
 def run(
@@ -40,13 +48,16 @@ def run(
     jobs: int | None,
     settings: tuple[str, ...],
     estimate: bool,
+    engine: str,
+    tensorboard: bool,
     check: bool,
     as_json: bool,
 ) -> int:
     """Run every optimizer, chip and seed of SCENARIO, then judge and report.
 
-    SCENARIO is a name from the library (quickstart, digits-vit, quadratic) or a path to a TOML file.
-    Runs that have finished before are not computed again; interrupted ones continue.
+    SCENARIO is a name from the library (quickstart, digits-vit, quadratic) or a path to a TOML
+    file. Runs that have finished before are not computed again; interrupted ones continue. Ctrl-C
+    finishes the steps under way and saves; twice stops at once.
 
     \b
     Examples:
@@ -54,6 +65,7 @@ def run(
       tapeout run my-study.toml --out /data/runs --jobs 8
       tapeout run my-study.toml --set train.steps=100 --set optimizers.adamw.lr=0.01
       tapeout run my-study.toml --estimate
+      tapeout run my-study.toml --out /shared/runs --engine ray://head:10001
       tapeout run quickstart --json --check > verdict.json
     """
     from rich.console import Console
@@ -70,7 +82,8 @@ def run(
     steps = sum(run.train.steps for run in study.runs)
     if steps >= FEW_STEPS:
         tell_estimate(study, jobs)
-    endings = run_study(study, make_display(Console(stderr=True)), jobs)
+    display = make_display(Console(stderr=True))
+    endings = run_study(study, display, jobs, engine=engine, tensorboard=tensorboard)
     report = write_report(study.path)
     failed = [f"{ending.run.label}: {ending.error}" for ending in endings if ending.error]
     if as_json:
@@ -86,8 +99,8 @@ def run(
 
 def print_estimate(study: "Study", jobs: int | None, as_json: bool) -> int:
     """What the study will cost, on the output stream."""
+    from ..scenarios.engine import cores
     from ..scenarios.estimate import estimate_study
-    from ..scenarios.sweep import cores
 
     found = estimate_study(study, jobs or cores(), lambda text: click.echo(text, err=True))
     if as_json:
@@ -103,8 +116,8 @@ def tell_estimate(study: "Study", jobs: int | None) -> None:
     A run that fails in its first step is no reason to keep the others from starting.
     """
     from ..formats import InputError
+    from ..scenarios.engine import cores
     from ..scenarios.estimate import estimate_study
-    from ..scenarios.sweep import cores
 
     def note(text: str) -> None:
         click.echo(text, err=True)

@@ -14,8 +14,9 @@ from .checkpoint import save_checkpoint
 from .environment import processor
 from .evaluation import evaluate
 from .folder import TABLES, RunFolder
+from .layout import digest
 from .session import Session
-from .storage import DamagedFile, digest, make_folder, read_json, write_json
+from .storage import DamagedFile, make_folder, read_json, write_json
 from .study import Run
 from .training import train_until
 

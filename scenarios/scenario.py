@@ -13,6 +13,7 @@ from .data import AnyDataSpec, DataSpec, load_data
 from .data.digits import DigitsSpec
 from .hyperparameters import NonNegative, Optimizer, check_optimizer
 from .models import AnyModelSpec, ModelSpec
+from .resources import ResourceSpec
 from .settings import apply_settings
 from .sweeping import SweepTable, expand_sweep
 from .thresholds import Thresholds
@@ -46,6 +47,7 @@ class Scenario(Row):
     reference: str
     sweep: SweepTable = SweepTable()
     thresholds: Thresholds = Thresholds()
+    resources: ResourceSpec = ResourceSpec()
 
     @field_validator("model", "data", mode="before")
     @classmethod

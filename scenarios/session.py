@@ -26,6 +26,7 @@ class Session:
     step: int = 0
     emulation: dict[str, Any] | None = None
     reason: str = ""
+    stopped: bool = False
     skipped: int = 0
     coverage: dict[str, dict[str, int]] = field(default_factory=dict)
 

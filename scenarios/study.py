@@ -2,19 +2,22 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..formats.errors import InputError
 from ..simulator import Chip, Recipe, list_assumptions
 from .columns import Column
 from .data import AnyDataSpec, data_inputs
 from .environment import processor, revision, versions
-from .folder import SCHEMA, RunFolder, slug
+from .folder import SCHEMA, RunFolder
 from .hyperparameters import Optimizer
+from .layout import STUDY, digest, slug
 from .models import AnyModelSpec, model_inputs
+from .resources import ResourceSpec
 from .scenario import Scenario, load_scenario, scenario_path
-from .storage import DamagedFile, digest, make_folder, read_json, write_json
+from .storage import DamagedFile, make_folder, read_json, write_json
 from .train import TrainSpec, train_inputs
 
 
@@ -70,6 +73,7 @@ class Study:
     path: Path
     runs: tuple[Run, ...]
     folders: tuple[RunFolder, ...]
+    resources: ResourceSpec = field(default_factory=ResourceSpec)
 
 
 def plan_runs(scenario: Scenario) -> tuple[Run, ...]:
@@ -100,6 +104,7 @@ def open_study(
     runs = plan_runs(scenario)
     loaded = {column.name: column.load() for column in scenario.columns}
     names = [run.folder_name(run.inputs(*loaded[run.column.name])) for run in runs]
+    _are_distinct(runs, names)
     inputs = _study_inputs(scenario, runs, names)
     path = out / f"{slug(scenario.name)}-{digest(inputs)[:8]}"
     record = {
@@ -111,9 +116,17 @@ def open_study(
     }
     if write:
         make_folder(path)
-        if not _holds(path / "study.json", inputs):
-            write_json(path / "study.json", inputs | record)
-    return Study(path, runs, tuple(RunFolder(path / name) for name in names))
+        if not _holds(path / STUDY, inputs):
+            write_json(path / STUDY, inputs | record)
+    return Study(path, runs, tuple(RunFolder(path / name) for name in names), scenario.resources)
+
+
+def _are_distinct(runs: Sequence[Run], names: Sequence[str]) -> None:
+    """Two runs of the same inputs, or whose 32 bits of hash are equal, would share a folder."""
+    known: dict[str, Run] = {}
+    for run, name in zip(runs, names, strict=True):
+        if known.setdefault(name, run) is not run:
+            raise InputError(f"{run.label} stands twice in the study, in one folder {name}")
 
 
 def reproducing_command(name_or_path: str | Path, settings: Sequence[str]) -> str:

@@ -17,17 +17,31 @@ from .schedule import cosine
 from .session import Session
 from .study import Run
 
-Report = Callable[[int, float], None]
+#: Told the steps done and the loss; answers True where the run is to stop after this step.
+Report = Callable[[int, float], bool | None]
 Rows = dict[str, list[dict[str, Any]]]
 Calls = dict[str, dict[str, int]]
 
 
-def train_stretches(session: Session, report: Report) -> Iterator[Rows]:
+class Stopped(Exception):
+    """The run was asked to stop; `rows` are those of the stretch that it is in the middle of."""
+
+    def __init__(self, rows: Rows | None = None) -> None:
+        super().__init__("stopped")
+        self.rows = rows or {}
+
+
+def train_stretches(session: Session, report: Report, begun: Rows | None = None) -> Iterator[Rows]:
     """Train to the next checkpoint, yield the rows of that stretch, and so on to the end.
 
-    report: called after every step with the number of steps done and the loss.
+    report: called after every step with the number of steps done and the loss; its answer can
+    stop the run there.
+    begun: the rows of the stretch that a stopped run was in the middle of.
+
+    Raises:
+        Stopped: `report` asked for it.
     """
-    train, rows = session.run.train, _no_rows()
+    train, rows = session.run.train, begun or _no_rows()
     while not session.ended:
         stop = min(train.steps, *(_next(session.step, n) for n in _pauses(session)))
         train_until(session, stop, rows, report)
@@ -36,6 +50,8 @@ def train_stretches(session: Session, report: Report) -> Iterator[Rows]:
         if session.ended or _due(session, train.checkpoint_every):
             yield rows
             rows = _no_rows()
+        if session.stopped and not session.ended:
+            raise Stopped(rows)
 
 
 def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None:
@@ -57,13 +73,14 @@ def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None
         for batch in batches:
             row = take_step(session, batch)
             rows["metrics"].append(row)
-            report(session.step, row["loss"])
-            if session.reason:
+            session.stopped = bool(report(session.step, row["loss"]))
+            if session.reason or session.stopped:
                 break
         # A trace numbers steps by those that had ended before, a study by those done.
         rows["trace"] += [{**counts, "step": counts["step"] + 1} for counts in trace.take()]
-        session.emulation = trace.state_dict()
+        # Before the state is copied: how often a run was stopped must not show in what it did.
         session.coverage = _added(session.coverage, trace.coverage())
+        session.emulation = trace.state_dict()
 
 
 def take_step(session: Session, batch: Tensor) -> dict[str, Any]:

@@ -225,10 +225,12 @@ def test_a_training_step_keeps_its_state_over_a_cut(write_tiny: WriteTiny, folde
     study = own_study(write_tiny, folder, train)
     assert execute(study.runs[1], study.folders[1]).computed
     whole = contents(study, 1)
-    kept = load_checkpoint(study.folders[1].checkpoint)["session"]["own_step"]
+    folder_of_run = study.folders[1]
+    kept = load_checkpoint(folder_of_run.checkpoint(5))["session"]["own_step"]
     assert kept["seen"].item() == 5 * 8
-    for name in ("result.json", "checkpoint.safetensors"):
-        (study.folders[1].path / name).unlink()
+    (folder_of_run.path / "result.json").unlink()
+    for step in folder_of_run.checkpoints():
+        folder_of_run.checkpoint(step).unlink()
 
     def stop(step: int, loss: float) -> None:
         if step == 3:
@@ -236,7 +238,7 @@ def test_a_training_step_keeps_its_state_over_a_cut(write_tiny: WriteTiny, folde
 
     with pytest.raises(KeyboardInterrupt):
         execute(study.runs[1], study.folders[1], stop)
-    assert study.folders[1].checkpoint.exists() and not study.folders[1].result()
+    assert folder_of_run.checkpoints() and not folder_of_run.result()
     execute(study.runs[1], study.folders[1])
     assert contents(study, 1) == whole
     norms = [row["grad_norm"] for row in study.folders[1].rows("metrics")]
