@@ -15,16 +15,16 @@ from tapeout.formats.errors import InputError
 from tapeout.optimizers.shampoo.options import method_of
 from tapeout.simulator import load_recipe
 from tapeout.tests.bench.studies import __main__ as command
-from tapeout.tests.bench.studies import plan, tables
+from tapeout.tests.bench.studies import plan
 from tapeout.tests.bench.studies.comparison import Interval, difference, interval, verdict
 from tapeout.tests.bench.studies.contenders import CONTENDERS, Contender
+from tapeout.tests.bench.studies.page import PAGE, renewed
 from tapeout.tests.bench.studies.plan import chosen, final_jobs, missing, tuning_jobs
 from tapeout.tests.bench.studies.results import RESULTS, Results
 from tapeout.tests.bench.studies.spectra import packed_parameters, spectrum
 from tapeout.tests.bench.studies.tasks import TASKS, Task, build, examples
 from tapeout.tests.bench.studies.training import ARITHMETICS, train
 
-DOCS = Path(__file__).parent.parent / "docs" / "optimizers.md"
 TINY = replace(TASKS["vit"], steps=3, batch=8, tuning_seeds=(100, 101), seeds=(0, 1))
 ADAMW = Contender("adamw", "adamw", {}, {"": {"lr": (0.001, 0.01)}})
 
@@ -234,6 +234,7 @@ def test_spectra_rank_the_storages() -> None:
 
 
 def test_the_page_shows_what_the_rows_say() -> None:
-    page = DOCS.read_text()
-    for name, table in tables.all_tables(Results(RESULTS)):
-        assert tables.markdown(table) in page, f"{name}: print the tables anew"
+    text = PAGE.read_text("utf-8")
+    assert renewed(text, Results(RESULTS)) == text, "python -m tapeout.tests.bench.studies page"
+    with pytest.raises(InputError, match="Claims"):
+        renewed(text.replace("<!-- table: Claims -->", ""), Results(RESULTS))

@@ -11,6 +11,7 @@ import torch
 from tapeout.formats.jit import set_threads
 
 from .contenders import CONTENDERS
+from .page import PAGE, renewed
 from .plan import chosen, missing, missing_narrow
 from .results import RESULTS, Job, Results
 from .tables import all_tables, markdown, sides_table
@@ -74,6 +75,16 @@ def tables(path: Path, as_json: bool) -> None:
         return
     for name, table in found.items():
         click.echo(f"## {name}\n\n{markdown(table)}\n")
+
+
+@main.command()
+@FILE
+def page(path: Path) -> None:
+    """Renew the tables of docs/optimizers.md from the rows that there are.
+
+    Example: python -m tapeout.tests.bench.studies page
+    """
+    PAGE.write_text(renewed(PAGE.read_text("utf-8"), Results(path)), "utf-8")
 
 
 @main.command()

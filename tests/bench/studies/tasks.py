@@ -17,7 +17,7 @@ from tapeout.scenarios.data import AnyDataSpec, Examples, load_data
 from tapeout.scenarios.data.digits import DigitsSpec
 from tapeout.scenarios.data.order import stratified
 from tapeout.scenarios.data.text import TextSpec
-from tapeout.scenarios.models import AnyModelSpec, GptSpec, ResnetSpec, VitSpec, build_model
+from tapeout.scenarios.models import AnyModelSpec, Gpt, GptSpec, ResnetSpec, VitSpec, build_model
 from tapeout.scenarios.models.blocks import fill_linear
 
 #: Share of the training part that a fold holds out.
@@ -53,7 +53,8 @@ class Task:
 
     def points(self, row: dict[str, Any]) -> float:
         """The measure of a row in points; higher is better."""
-        return 100.0 * (row["accuracy"] if self.metric == "accuracy" else -row["loss"])
+        value: float = row["accuracy"] if self.metric == "accuracy" else -row["loss"]
+        return 100.0 * value
 
     def facts(self) -> dict[str, Any]:
         """All that a result depends on, beside optimizer, arithmetic, fold and seed."""
@@ -101,7 +102,7 @@ def build(task: Task, seed: int) -> nn.Module:
     """
     model = build_model(task.model, seed)
     generator = torch.Generator().manual_seed(seed + (1 << 20))
-    if task.embedding_std is not None:
+    if task.embedding_std is not None and isinstance(model, Gpt):
         for table in (model.embed.weight, model.position):
             nn.init.normal_(table, std=task.embedding_std, generator=generator)
     for module in model.modules():
