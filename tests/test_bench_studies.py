@@ -87,13 +87,13 @@ def fill(results: Results, task: Task, values: dict[float, list[dict[str, Any]]]
 @pytest.mark.parametrize(
     ("low", "high", "best"),
     [
-        ([outcome(0.9, 0.3), outcome(0.7, 0.3)], [outcome(0.8, 0.9), outcome(0.81, 0.9)], 0.01),
-        ([outcome(0.9, 0.3), outcome(0.7, 0.3)], [outcome(0.8, 0.2), outcome(0.8, 0.3)], 0.01),
-        ([outcome(0.9, 0.3), outcome(0.7, 0.3)], [outcome(0.8, 0.2), outcome(0.8, 0.5)], 0.001),
-        ([outcome(0.2, 2.0)] * 2, [outcome(0.9, 0.1), outcome(0.9, None, True)], 0.001),
+        ([outcome(0.9, 0.3), outcome(0.9, 0.5)], [outcome(0.8, 0.1), outcome(0.8, 0.6)], 0.01),
+        ([outcome(0.7, 0.3), outcome(0.7, 0.5)], [outcome(0.8, 0.1), outcome(0.8, 0.8)], 0.001),
+        ([outcome(0.2, 2.0)] * 2, [outcome(0.9, 0.1), outcome(0.9, 0.1, True)], 0.001),
+        ([outcome(0.2, 2.0)] * 2, [outcome(0.9, 0.1), outcome(0.9, None)], 0.001),
         ([outcome(0.9, None, True)] * 2, [outcome(0.9, None)] * 2, None),
     ],
-    ids=["mean", "tie, loss", "tie, other loss", "diverged", "all diverged"],
+    ids=["mean", "other mean", "diverged", "no loss", "all diverged"],
 )
 def test_the_choice(tmp_path: Path, tiny: Task, low: Any, high: Any, best: float | None) -> None:
     results = Results(tmp_path / "rows")
@@ -181,6 +181,9 @@ def test_intervals() -> None:
     assert found.n == 3
     assert interval([1.0]) == Interval(1.0, -inf, inf, 1)
     assert difference({0: 1.0}, {1: 1.0}) is None
+    diverged = interval([1.0, -inf, 2.0])
+    assert (diverged.mean, diverged.low, diverged.high) == (-inf, -inf, inf)
+    assert verdict(diverged, -0.5) == "open"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Differences between two optimizers, paired by seed, with a 95 % interval."""
 
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, isfinite, sqrt
 from statistics import mean, stdev
 
 from scipy.stats import t
@@ -23,10 +23,10 @@ class Interval:
 
 
 def interval(values: list[float]) -> Interval:
-    """mean ± t(n − 1)·s/√n; an infinite interval of a single value."""
+    """mean ± t(n − 1)·s/√n; everything, of a single value or where one is not finite."""
     n, middle = len(values), mean(values)
-    if n < 2:
-        return Interval(middle, float("-inf"), float("inf"), n)
+    if n < 2 or not all(map(isfinite, values)):
+        return Interval(middle, -inf, inf, n)
     half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * stdev(values) / sqrt(n)
     return Interval(middle, middle - half, middle + half, n)
 

@@ -65,9 +65,8 @@ def _shampoo(storage: str) -> Contender:
         "shampoo",
         {"storage": storage},
         {
-            "": {"lr": (0.002, 0.005, 0.01)},
+            "": {"lr": (0.005, 0.01, 0.02)},
             "resnet": {"lr": (0.01, 0.02, 0.04)},
-            "gpt": {"lr": (0.005, 0.01, 0.02)},
         },
     )
 

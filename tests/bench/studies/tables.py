@@ -59,11 +59,11 @@ def grids(results: Results) -> Table:
             rows.append((
                 task.name, contender.name, grid_text(contender, task),
                 setting_text(choice.setting) + edge,
-                level(task, choice.points),
+                f"{choice.loss:.4f}",
                 reached(task, interval(found)) if found else "not run",
                 str(len(found)),
             ))  # fmt: skip
-    heads = ("task", "optimizer", "grid", "chosen", "folds", "test, 95 %", "seeds")
+    heads = ("task", "optimizer", "grid", "chosen", "loss on folds", "test, 95 %", "seeds")
     return heads, rows
 
 
@@ -156,11 +156,6 @@ def grid_text(contender: Contender, task: Task) -> str:
 
 def setting_text(setting: Setting) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in setting.items())
-
-
-def level(task: Task, value: float) -> str:
-    """Points as the measure itself: per cent, or nats."""
-    return f"{value:.2f} %" if task.metric == "accuracy" else f"{-value / 100:.4f} nats"
 
 
 def reached(task: Task, found: Interval) -> str:

@@ -29,7 +29,7 @@ BIAS_STD = 0.02
 
 @dataclass(frozen=True)
 class Task:
-    """A model that learns some data, and the measure that settings are chosen by.
+    """A model that learns some data, and the measure that optimizers are compared by.
 
     Attributes:
         metric: "accuracy" in points (per cent), or "loss" in points of 0.01 nats, which are
