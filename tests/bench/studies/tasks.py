@@ -57,11 +57,12 @@ class Task:
         return 100.0 * value
 
     def facts(self) -> dict[str, Any]:
-        """All that a result depends on, beside optimizer, arithmetic, fold and seed."""
+        """What a result depends on, beside optimizer, arithmetic, fold and seed."""
         own = {} if self.embedding_std is None else {"embedding_std": self.embedding_std}
         return own | {
-            "model": self.model.model_dump(mode="json"),
-            "data": self.data.model_dump(mode="json"),
+            "kinds": [self.model.kind, self.data.kind],
+            "model": self.model.model_dump(mode="json", exclude_defaults=True),
+            "data": self.data.model_dump(mode="json", exclude_defaults=True),
             "steps": self.steps,
             "batch": self.batch,
             "held_out": HELD_OUT,
