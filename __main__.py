@@ -1,4 +1,4 @@
-"""The command line: `tapeout run | report | chips | formats | verify | vectors | probe`.
+"""The command line: `tapeout init | run | runs | report | chips | formats | verify | ...`.
 
 Exit codes: 0 done, 1 a finding (a run failed, --check was asked and not passed, or a profile does
 not give the outputs it is verified against), 2 bad input, 3 the machine lacks a unit that was to
@@ -17,6 +17,8 @@ from . import __version__
 from .commands.chip import chips
 from .commands.format import formats
 from .commands.probe import probe
+from .commands.runs import runs
+from .commands.scenario import init, schema
 from .commands.study import report, run
 from .commands.verification import vectors, verify
 
@@ -27,7 +29,7 @@ def cli() -> None:
     """See whether training survives a chip's arithmetic before you commit to the chip."""
 
 
-for command in (run, report, chips, formats, verify, vectors, probe):
+for command in (init, run, runs, report, schema, chips, formats, verify, vectors, probe):
     cli.add_command(command)
 
 

@@ -10,6 +10,7 @@ import torch
 from .data import load_data
 from .divergence import DivergenceWatch
 from .models import build_model
+from .own_step import OwnStep, StepContext
 from .study import Run
 
 
@@ -25,6 +26,7 @@ class Session:
     step: int = 0
     emulation: dict[str, Any] | None = None
     reason: str = ""
+    stopped: bool = False
     skipped: int = 0
     coverage: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -36,8 +38,14 @@ class Session:
         self.data = load_data(run.data)
         self.model = build_model(run.model, run.seed)
         self.optimizer = run.optimizer.build(self.model, run.seed)
-        self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        groups = self.optimizer.param_groups
+        self.base_rates = [float(group["lr"]) * run.lr_factor for group in groups]
         self.watch = DivergenceWatch(run.train.divergence)
+        self.own_step: OwnStep | None = None
+        if run.train.function is not None:
+            parts = self.model, self.optimizer, self.data
+            context = StepContext(*parts, seed=run.seed, steps=run.train.steps)
+            self.own_step = OwnStep(run.train, context)
 
     @property
     def ended(self) -> bool:
@@ -59,6 +67,7 @@ class Session:
             "skipped": self.skipped,
             "coverage": self.coverage,
             "watch": [self.watch.first, self.watch.above],
+            "own_step": None if self.own_step is None else self.own_step.context.state,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "torch_random": torch.get_rng_state(),
@@ -71,6 +80,8 @@ class Session:
         self.reason, self.coverage = state["reason"], state["coverage"]
         self.skipped = state["skipped"]
         self.watch.first, self.watch.above = state["watch"]
+        if self.own_step is not None:
+            self.own_step.context.state = state["own_step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["torch_random"])
