@@ -178,5 +178,13 @@ def load_chip(name: str | Path) -> Chip:
     table = read_toml(path)
     if path.parent == CHIPS and str(name) in table.get("aliases", []):
         table = table | {"name": str(name)}
-    place = f"chips/{path.name}" if path.parent == CHIPS else str(path)
+    return chip_from_table(table, f"chips/{path.name}" if path.parent == CHIPS else str(path))
+
+
+def chip_from_table(table: dict[str, Any], place: str) -> Chip:
+    """The chip that a table describes, such as the one that a run was frozen with.
+
+    Raises:
+        InputError: a fault in it; `place` says where it stands.
+    """
     return Chip(checked(ChipTable, table, place), table, place)
