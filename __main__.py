@@ -1,4 +1,4 @@
-"""The command line: `tapeout run | report | blame | chips | formats | verify | vectors | probe`.
+"""The command line: `tapeout run | report | blame | compare | chips | formats | verify | vectors | probe`.
 
 Exit codes: 0 done, 1 a finding (a run failed, --check was asked and not passed, or a profile does
 not give the outputs it is verified against), 2 bad input, 3 the machine lacks a unit that was to
@@ -16,6 +16,7 @@ from . import __version__
 # These import torch, numba and rich only when they run: --help answers at once.
 from .commands.blame import blame
 from .commands.chip import chips
+from .commands.comparison import compare
 from .commands.format import formats
 from .commands.probe import probe
 from .commands.study import report, run
@@ -28,7 +29,7 @@ def cli() -> None:
     """See whether training survives a chip's arithmetic before you commit to the chip."""
 
 
-for command in (run, report, blame, chips, formats, verify, vectors, probe):
+for command in (run, report, blame, compare, chips, formats, verify, vectors, probe):
     cli.add_command(command)
 
 

@@ -99,5 +99,3 @@ def print_blame(found: "BlameRecord") -> None:
     for row in found.rows:
         for note in row.notes:
             click.echo(f"{row.name}: {note}")
-
-

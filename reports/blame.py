@@ -154,9 +154,7 @@ def _row(
     }
 
 
-def _measure(
-    suspect: Suspect, table: dict[str, Values], as_run: str, reference: str
-) -> Measure:
+def _measure(suspect: Suspect, table: dict[str, Values], as_run: str, reference: str) -> Measure:
     full, floor, without = table[as_run], table[reference], table[suspect.without]
     series = (full, floor, without)
     if not all(np.isfinite(values).all() for values in series):

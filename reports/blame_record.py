@@ -119,7 +119,10 @@ def write_blame(study: Path, found: BlameRecord) -> Path:
         if (old.column, old.optimizer) != (found.column, found.optimizer)
     ]  # fmt: skip
     rows = sorted([*kept, found], key=lambda blame: (blame.column, blame.optimizer))
-    content: dict[str, Any] = {"schema": SCHEMA, "blames": [r.model_dump(mode="json") for r in rows]}
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "blames": [r.model_dump(mode="json") for r in rows],
+    }
     path = study / FILE
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path

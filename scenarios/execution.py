@@ -8,7 +8,7 @@ from typing import Any
 from ..formats.errors import InputError
 from .checkpoint import load_checkpoint, save_checkpoint
 from .folder import RunFolder, freeze
-from .measures import state_bytes
+from .measures import paper_bytes, state_bytes
 from .session import Session
 from .storage import DamagedFile, make_folder, read_json, write_json
 from .study import Run
@@ -82,6 +82,9 @@ def _conclusion(session: Session, evaluations: list[dict[str, Any]]) -> dict[str
         "reason": reason,
         "final": {name: None if reason else evaluations[-1][name] for name in QUALITY},
         "optimizer_state_bytes": state_bytes(session.optimizer),
+        "optimizer_paper_bytes": paper_bytes(session.optimizer),
+        "memory": session.memory,
+        "gemm_macs": session.macs,
         "coverage": session.coverage,
     }
 

@@ -45,13 +45,24 @@ TABLES: dict[str, pa.Schema] = {
     "evaluations": pa.schema(
         [_STEP, ("test_loss", _REAL), ("test_accuracy", _REAL), ("train_loss", _REAL)]
     ),
+    "weights": pa.schema(
+        [_STEP, ("parameter", pa.string()), ("values", pa.int64()), ("zeros", pa.int64()),
+         ("nonfinite", pa.int64()), ("mean_ln", _REAL), ("std_ln", _REAL), ("ks", _REAL),
+         ("bins", pa.list_(pa.int64())), ("counts", pa.list_(pa.int64()))]
+    ),
+    "preconditioners": pa.schema(
+        [_STEP, ("parameter", pa.string()), ("side", pa.string()), ("order", pa.int64()),
+         ("nre", _REAL), ("ae_degrees", _REAL)]
+    ),
     "trace": pa.schema(
         [
             pa.field(c.name, _TYPES[c.kind], metadata={"of": c.of, "meaning": c.meaning})
             for c in COLUMNS
         ]
     ),
-}
+}  # fmt: skip
+#: Not every run has any: without rows there is no segment.
+OPTIONAL = ("weights", "preconditioners")
 
 
 def slug(name: str) -> str:
@@ -106,6 +117,8 @@ class RunFolder:
         """Write one segment for each table; the SHA-256 of each by its path in this folder."""
         digests = {}
         for table, schema in TABLES.items():
+            if table in OPTIONAL and not rows[table]:
+                continue
             path = self.segment(table, step)
             make_folder(path.parent)
             digests[f"{table}/{path.name}"] = write_rows(path, rows[table], schema)

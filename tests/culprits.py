@@ -20,14 +20,14 @@ from tapeout.simulator import Chip, Recipe, chip_from_table, load_chip, load_rec
 
 MODELS: dict[str, tuple[Any, DataSpec, dict[str, Any]]] = {
     "vit": (
-        VitSpec(patch=4, width=32, depth=2, heads=2),
+        VitSpec(patch=4, width=32, depth=1, heads=2),
         DigitsSpec(),
-        {"steps": 40, "batch": 32, "warmup": 4, "probe": 32},
+        {"steps": 24, "batch": 64, "warmup": 2, "probe": 32},
     ),
     "gpt": (
-        GptSpec(classes=128, length=16, width=32, depth=2, heads=2, mlp_ratio=2),
+        GptSpec(classes=128, length=16, width=32, depth=1, heads=2, mlp_ratio=2),
         TextSpec(length=16, characters=12000),
-        {"steps": 40, "batch": 16, "warmup": 4, "probe": 32},
+        {"steps": 24, "batch": 16, "warmup": 2, "probe": 32},
     ),
 }
 #: The ingredient that each fault must be found by.

@@ -76,7 +76,9 @@ def list_ingredients(recipe: Recipe, model: nn.Module) -> list[Ingredient]:
         for role in MEMORY
     ]
     rows.append(("vector-unit", "vector", "vector unit", frozenset({Part("vector")})))
-    found = [Ingredient(name, kind, title, parts, every - parts) for name, kind, title, parts in rows]
+    found = [
+        Ingredient(name, kind, title, parts, every - parts) for name, kind, title, parts in rows
+    ]
     return found + _layer_groups(model, every) + _roundings()
 
 
@@ -110,7 +112,9 @@ def _layer_groups(model: nn.Module, every: frozenset[Part]) -> list[Ingredient]:
     """Products of one group; the groups without a matrix are not suspects."""
     groups = list_groups(model)
     outside = {part for part in every if part.kind in ("memory", "vector") or _optimizes(part)}
-    with_matrices = [g for g in groups if any(p.ndim > 1 for p in model.get_submodule(g).parameters())]
+    with_matrices = [
+        g for g in groups if any(p.ndim > 1 for p in model.get_submodule(g).parameters())
+    ]
     return [
         Ingredient(
             f"layers-{group}", "layers", f"matrix products of {group}",

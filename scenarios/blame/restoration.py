@@ -77,9 +77,7 @@ def _restore_product(
     sums = Part("sums", gemm) in parts and not _sums_wide(path, recipe, gemm)
     if not (any(back) or sums):
         return
-    rows = [
-        _float32(row) if moved else row for row, moved in zip(path.operands, back, strict=True)
-    ]
+    rows = [_float32(row) if moved else row for row, moved in zip(path.operands, back, strict=True)]
     if all(row.format in WIDE for row in rows):  # a rotation of both, and back again, in float32
         rows = [Operand(format=row.format) for row in rows]
     own = recipe.gemm(gemm)

@@ -8,7 +8,11 @@ from ...simulator.recipe_rows import OPERANDS
 from .restoration import Restored
 
 #: The 16 random bits of recipes that round in software.
-STOCHASTIC: dict[str, Any] = {"rounding": "stochastic", "rounding_in": "software", "random_bits": 16}
+STOCHASTIC: dict[str, Any] = {
+    "rounding": "stochastic",
+    "rounding_in": "software",
+    "random_bits": 16,
+}
 NEAREST: dict[str, Any] = {"rounding": "nearest_even"}
 #: Formats that nothing is rounded into.
 EXACT = ("float32", "float64")

@@ -19,7 +19,9 @@ from ...simulator.units import MatrixUnit
 CHAIN = {"order": "chain", "accumulator": "float32"}
 #: The sum of integers and of what they are multiplied with: exact, rounded once.
 EXACT = {"order": "exact", "accumulator": "float32"}
-EVIDENCE = [{"basis": "assumed", "source": "put in place to find out what the chip's own part does"}]
+EVIDENCE = [
+    {"basis": "assumed", "source": "put in place to find out what the chip's own part does"}
+]
 
 
 @dataclass(frozen=True)
