@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+DOCS := $(VENV)/docs-installed
 
-.PHONY: demo test test-all dev check format bench clean help
+.PHONY: demo test test-all dev check format bench docs clean help
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -29,6 +30,9 @@ check: dev  ## format, lint, types and the floors
 bench: $(STAMP)  ## speed of the kernels as ratios, measured side by side
 	$(BIN)/python -m tapeout.tests.bench
 
+docs: $(DOCS)  ## the documentation, into build/docs; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+
 format: $(STAMP)  ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -46,3 +50,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[posits]' 2>/dev/null \
 		|| echo "SoftPosit could not be built (it needs a C compiler): its tests are skipped"
 	@touch $(STAMP)
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $(DOCS)
