@@ -1,4 +1,5 @@
-"""The command line: `tapeout run | report | blame | compare | chips | formats | verify | vectors | probe`.
+"""The command line: studies by `tapeout run | report | blame | compare`, machines and formats by
+`tapeout chips | formats | verify | vectors | probe`.
 
 Exit codes: 0 done, 1 a finding (a run failed, --check was asked and not passed, or a profile does
 not give the outputs it is verified against), 2 bad input, 3 the machine lacks a unit that was to

@@ -249,7 +249,7 @@ def _worst(loss: dict[str, dict[int, float]], seed: int, study: Study) -> float:
     found = [row[seed] for row in loss.values() if isfinite(row.get(seed, float("nan")))]
     (run,) = [r for r in study.select(column=study.facts.reference) if r.entry.seed == seed]
     first = run.series["metrics"]["loss"].to_numpy()[:1]
-    return max([*found, *first[np.isfinite(first)].tolist()])
+    return float(max([*found, *first[np.isfinite(first)].tolist()]))
 
 
 def _finals(study: Study, seeds: list[int]) -> dict[str, Values]:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from ..formats.errors import InputError
 from .files import write_text
 from .records import Record, read_record
@@ -78,7 +80,7 @@ class BlameRecord(Record):
     diverged: int
     verdict: Literal["undecided", "guilty", "together", "redundant", "spread"]
     rows: tuple[BlameRow, ...]
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
     command: str = ""
 
 

@@ -67,7 +67,6 @@ def compare_runs(a: Path, b: Path, tolerance: float) -> Difference:
 
 def _read(folder: Path) -> Run:
     left_out: list[Omission] = []
-    from .records import RunRecord, read_record
 
     record = read_record(folder / "run.json", RunRecord)
     name = str(record.optimizer.get("name", ""))

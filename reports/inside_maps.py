@@ -51,10 +51,9 @@ def _draw(found: ModuleMap) -> Figure:
     def paint(axes: Axes) -> None:
         for y, x in np.ndindex(values.shape):
             depth = _depth(found.measure, float(values[y, x]))
-            box = Rectangle(
-                (x - 0.5, y - 0.46), 1.0, 0.92, linewidth=0,
-                facecolor=SHADE if depth is None else SERIES[2], alpha=1.0 if depth is None else depth,
-            )  # fmt: skip
+            box = Rectangle((x - 0.5, y - 0.46), 1.0, 0.92, linewidth=0)
+            box.set_facecolor(SHADE if depth is None else SERIES[2])
+            box.set_alpha(1.0 if depth is None else depth)
             axes.add_patch(box)
         axes.set_xlim(-0.5, len(steps) - 0.5)
         axes.set_ylim(len(modules) - 0.5, -0.5)
@@ -90,7 +89,7 @@ def _depth(measure: str, value: float) -> float | None:
         return None
     if measure == "sqnr":
         return min(max(1 - value / 60, 0.0), 1.0)
-    return min(value, 1.0) ** 0.5
+    return float(min(value, 1.0) ** 0.5)
 
 
 def _worst_rows(found: ModuleMap) -> list[int]:

@@ -115,14 +115,13 @@ def _layer_groups(model: nn.Module, every: frozenset[Part]) -> list[Ingredient]:
     with_matrices = [
         g for g in groups if any(p.ndim > 1 for p in model.get_submodule(g).parameters())
     ]
-    return [
-        Ingredient(
-            f"layers-{group}", "layers", f"matrix products of {group}",
-            frozenset({Part("module", group)}),
-            frozenset(outside | {Part("module", other) for other in ["", *groups] if other != group}),
-        )
-        for group in with_matrices
-    ]  # fmt: skip
+    found = []
+    for group in with_matrices:
+        others = {Part("module", other) for other in ["", *groups] if other != group}
+        title, part = f"matrix products of {group}", Part("module", group)
+        name, rest = f"layers-{group}", frozenset(outside | others)
+        found.append(Ingredient(name, "layers", title, frozenset({part}), rest))
+    return found
 
 
 def _optimizes(part: Part) -> bool:
