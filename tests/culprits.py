@@ -48,7 +48,8 @@ def planted(fault: str) -> tuple[Chip, Recipe]:
             return chip, load_recipe("fp8", {"gradient": row})
         case "a 6-bit accumulator":
             table = dict(chip.table)
-            unit = {"order": "chain", "accumulator": "e8m5"}
+            # Six bits in all: one of sign, three of exponent, two of fraction.
+            unit = {"order": "chain", "accumulator": "e3m2b3"}
             table["matrix_units"] = [
                 row | {"dot": unit} if row["a"] == ["bfloat16"] else row
                 for row in chip.table["matrix_units"]

@@ -17,9 +17,12 @@ from torch.nn import functional as F
 
 from tapeout.__main__ import cli
 from tapeout.formats import InputError
+from tapeout.reports import write_report
 from tapeout.reports.blame import judge_blame, paired_interval, share_alone, share_explained
 from tapeout.reports.blame_record import BlameRecord, read_blames, write_blame
+from tapeout.reports.blame_section import make_blame
 from tapeout.reports.blame_words import conclude
+from tapeout.reports.study import read_study
 from tapeout.scenarios import make_display, run_study
 from tapeout.scenarios.blame import (
     Blame,
@@ -42,6 +45,7 @@ from tapeout.scenarios.study import Run
 from tapeout.simulator import Chip, Recipe, emulate, load_chip, load_recipe
 from tapeout.simulator.matrix import list_paths
 from tapeout.tests.culprits import FAULTS, MODELS, freeze_run
+from tapeout.tests.test_reports_folders import COLUMNS, Finals, write_study
 
 PAIRS = (
     ("nvidia-h100", "fp8"),
@@ -267,3 +271,23 @@ def test_a_planted_fault_is_found(tmp_path: Path, model: str, fault: str) -> Non
     record = judge_blame(blame.study.path)
     assert record.rows[0].name == FAULTS[fault], conclude(record)
     assert record.verdict in ("guilty", "together")
+
+
+def test_the_report_names_the_culprit(found: tuple[Path, BlameRecord], tmp_path: Path) -> None:
+    finals: Finals = {("adamw", column): [0.9, 0.92] for column in COLUMNS}
+    study = write_study(tmp_path / "study", finals)
+    write_blame(study, found[1])
+    report = write_report(study)
+    twin = json.loads(report.json.read_text(encoding="utf-8"))
+    (blame,) = twin["blame"]
+    assert blame["rows"][0]["name"] == "gradient" and "To blame" in blame["conclusion"]
+    assert "blame-adamw-low" in [figure["name"] for figure in twin["figures"]]
+    assert 'id="blame"' in report.html.read_text(encoding="utf-8")
+    assert not [o for o in twin["left_out"] if "blame" in o["file"]]
+
+
+def test_a_damaged_result_is_left_out_with_its_reason(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "study", {("adamw", c): [0.9] for c in COLUMNS})
+    (study / "blame.json").write_text("{", encoding="utf-8")
+    section = make_blame(read_study(study))
+    assert not section.blames and "damaged" in section.left_out[0].reason

@@ -1,6 +1,7 @@
 """Two runs in lockstep: the step, the module and the operation at which they part."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,11 @@ def test_places_that_are_no_runs_are_refused(tmp_path: Path) -> None:
     for b, words in ((tmp_path / "none", "neither"), (tmp_path, "neither")):
         answer = CliRunner().invoke(cli, ["compare", str(a), str(b)])
         assert isinstance(answer.exception, InputError) and words in str(answer.exception)
+
+
+def test_python_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parent.parent / "docs" / "blame.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    torch.manual_seed(0)
+    exec(compile(block, "docs/blame.md", "exec"), {})
+    assert capsys.readouterr().out.split() == ["forward", "addmm", "fprop", "True"]
