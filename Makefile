@@ -17,7 +17,8 @@ demo: $(STAMP)  ## run the quickstart study (about four minutes on two cores) an
 test: $(STAMP)  ## all tests but the nightly sweeps, about 10 minutes on two cores
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
 
-test-all: $(STAMP)  ## the nightly sweeps too
+test-all: $(STAMP)  ## the nightly sweeps too, and the engine on a Ray of this machine
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[ray,tensorboard]'
 	$(BIN)/python -m pytest -n 2
 
 check: dev  ## format, lint, types and the floors

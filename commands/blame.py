@@ -55,7 +55,7 @@ def blame(
     from ..reports.blame_record import write_blame
     from ..scenarios import make_display, run_study
     from ..scenarios.blame import Options, open_blame
-    from .runs import find_run
+    from .places import find_run
 
     folder = find_run(target, column, optimizer)
     plan = open_blame(folder, Options(steps, seeds, only))

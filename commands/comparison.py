@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .output import JSON, print_json, print_table
-from .runs import find_pairs
+from .places import find_pairs
 
 if TYPE_CHECKING:
     from ..reports.differences import Difference

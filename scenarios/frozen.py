@@ -3,6 +3,7 @@
 `run.json` holds chip and recipe written out, so neither their TOML nor the scenario is needed.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from pydantic import create_model
 from ..formats.errors import InputError
 from ..simulator import Chip, Recipe, chip_from_table, recipe_from_table
 from ..simulator.tables import Row, checked
-from .data import AnyDataSpec, DataSpec, data_inputs
+from .data import DataSpec, data_inputs
 from .folder import SCHEMA
 from .hyperparameters import check_optimizer
-from .models import ModelSpec
-from .scenario import TrainSpec
+from .layout import INPUTS
+from .models import ModelSpec, model_inputs
 from .storage import read_json
 from .study import Run
+from .train import TrainSpec, train_inputs
 
 KEYS = ("column", "optimizer", "seed", "chip", "recipe", "model", "data", "train")
 
@@ -46,7 +48,7 @@ def read_inputs(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: it is missing, damaged, or of another schema; says which.
     """
-    path = folder / "run.json"
+    path = folder / INPUTS
     if not path.is_file():
         raise InputError(f"{folder}: holds no run.json; give a run folder that `tapeout run` wrote")
     inputs = read_json(path)
@@ -62,33 +64,36 @@ def thaw(folder: Path) -> Run:
     """The run whose frozen inputs stand in `folder`.
 
     Raises:
-        InputError: as `read_inputs`; or the data are not what the run was trained on.
+        InputError: as `read_inputs`; or a file that the run read has changed.
     """
-    inputs, place = read_inputs(folder), str(folder / "run.json")
+    inputs, place = read_inputs(folder), str(folder / INPUTS)
     column = FrozenColumn(name=inputs["column"], chip=inputs["chip"], recipe=inputs["recipe"])
     optimizer: Any = check_optimizer(dict(inputs["optimizer"]), 1)
     return Run(
         column=column,
         optimizer=optimizer,
         seed=int(inputs["seed"]),
-        model=_of_kind(ModelSpec, inputs["model"], f"{place}, model"),
-        data=_thaw_data(inputs["data"], place),
-        train=checked(TrainSpec, inputs["train"], f"{place}, train"),
+        model=_thaw(ModelSpec, inputs["model"], model_inputs, f"{place}, model"),
+        data=_thaw(DataSpec, inputs["data"], data_inputs, f"{place}, data"),
+        train=_thaw(TrainSpec, inputs["train"], train_inputs, f"{place}, train"),
+        lr_factor=float(inputs.get("lr_factor", 1.0)),
     )
 
 
-def _thaw_data(table: dict[str, Any], place: str) -> AnyDataSpec:
+def _thaw(kind: Any, table: dict[str, Any], inputs: Callable[[Any], Any], place: str) -> Any:
+    """A table as the specification that it was written from; what that reads is still the same.
+
+    Files of the user's own are looked for from the folder in which Tapeout was started.
+    """
     known = {key: value for key, value in table.items() if key != "sha256"}
-    spec: AnyDataSpec = _of_kind(DataSpec, known, f"{place}, data")
-    if data_inputs(spec) != table:
-        raise InputError(f"{place}: the data have changed since the run: restore the file it read")
+    holder: Any = create_model("Holder", __base__=Row, table=(kind, ...))
+    spec = checked(holder, {"table": known}, place).table
+    if inputs(spec) != table:
+        raise InputError(
+            f"{place}: what it reads has changed since the run: restore it, and start Tapeout in "
+            "the folder of the scenario"
+        )
     return spec
-
-
-def _of_kind(union: Any, table: dict[str, Any], place: str) -> Any:
-    """A table as the specification that its `kind` names."""
-    holder: Any = create_model("Holder", __base__=Row, table=(union, ...))
-    return checked(holder, {"table": table}, place).table
 
 
 __all__ = ["FrozenColumn", "read_inputs", "thaw"]

@@ -14,7 +14,6 @@ from .environment import versions
 from .folder import RunFolder
 from .frozen import read_inputs, thaw
 from .session import Session
-from .storage import DamagedFile
 from .study import Run
 from .training import no_rows, train_until
 
@@ -160,15 +159,12 @@ def _held_steps(folder: Path) -> set[int]:
     """The steps whose checkpoint this version of Tapeout goes on from with the same bits."""
     if read_inputs(folder).get("versions") != versions():
         return set()
-    try:
-        return {int(load_checkpoint(RunFolder(folder).checkpoint)["session"]["step"])}
-    except DamagedFile:
-        return set()
+    return set(RunFolder(folder).checkpoints())
 
 
 def _state(folder: Path, step: int) -> dict[str, Any]:
     """The session's state after `step` steps."""
-    state: dict[str, Any] = load_checkpoint(RunFolder(folder).checkpoint)["session"]
+    state: dict[str, Any] = load_checkpoint(RunFolder(folder).checkpoint(step))["session"]
     return state
 
 

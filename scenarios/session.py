@@ -11,6 +11,7 @@ from .data import load_data
 from .divergence import DivergenceWatch
 from .measures import counting_activations
 from .models import build_model
+from .own_step import OwnStep, StepContext
 from .study import Run
 
 
@@ -26,6 +27,7 @@ class Session:
     step: int = 0
     emulation: dict[str, Any] | None = None
     reason: str = ""
+    stopped: bool = False
     skipped: int = 0
     coverage: dict[str, dict[str, int]] = field(default_factory=dict)
     macs: int = 0
@@ -40,8 +42,14 @@ class Session:
         self.data = load_data(run.data)
         self.model = build_model(run.model, run.seed)
         self.optimizer = run.optimizer.build(self.model, run.seed)
-        self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        groups = self.optimizer.param_groups
+        self.base_rates = [float(group["lr"]) * run.lr_factor for group in groups]
         self.watch = DivergenceWatch(run.train.divergence)
+        self.own_step: OwnStep | None = None
+        if run.train.function is not None:
+            parts = self.model, self.optimizer, self.data
+            context = StepContext(*parts, seed=run.seed, steps=run.train.steps)
+            self.own_step = OwnStep(run.train, context)
 
     @property
     def ended(self) -> bool:
@@ -65,6 +73,7 @@ class Session:
             "macs": self.macs,
             "memory": self.memory,
             "watch": [self.watch.first, self.watch.above],
+            "own_step": None if self.own_step is None else self.own_step.context.state,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "torch_random": torch.get_rng_state(),
@@ -78,6 +87,8 @@ class Session:
         self.macs, self.memory = state["macs"], state["memory"]
         self.skipped = state["skipped"]
         self.watch.first, self.watch.above = state["watch"]
+        if self.own_step is not None:
+            self.own_step.context.state = state["own_step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["torch_random"])

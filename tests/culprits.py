@@ -9,13 +9,13 @@ from typing import Any
 from tapeout.scenarios.data import DataSpec
 from tapeout.scenarios.data.digits import DigitsSpec
 from tapeout.scenarios.data.text import TextSpec
-from tapeout.scenarios.folder import freeze
 from tapeout.scenarios.frozen import FrozenColumn
 from tapeout.scenarios.hyperparameters import check_optimizer
 from tapeout.scenarios.models.gpt import GptSpec
 from tapeout.scenarios.models.vit import VitSpec
-from tapeout.scenarios.scenario import TrainSpec
+from tapeout.scenarios.storage import make_folder, write_json
 from tapeout.scenarios.study import Run
+from tapeout.scenarios.train import TrainSpec
 from tapeout.simulator import Chip, Recipe, chip_from_table, load_chip, load_recipe
 
 MODELS: dict[str, tuple[Any, DataSpec, dict[str, Any]]] = {
@@ -76,5 +76,6 @@ def freeze_run(folder: Path, model: str, fault: str, seed: int = 0) -> Path:
     column: Any = FrozenColumn(name="planted", chip=chip.table, recipe=recipe.table)
     run = Run(column, optimizer, seed, spec, data, TrainSpec.model_validate(train))
     path = folder / f"{model}-{fault.replace(' ', '-')}"
-    freeze(path / "run.json", run.inputs(chip, recipe))
+    make_folder(path)
+    write_json(path / "run.json", run.inputs(chip, recipe))
     return path

@@ -39,9 +39,9 @@ from tapeout.scenarios.execution import execute
 from tapeout.scenarios.frozen import FrozenColumn, read_inputs, thaw
 from tapeout.scenarios.hyperparameters import check_optimizer
 from tapeout.scenarios.models.mlp import MlpSpec
-from tapeout.scenarios.scenario import TrainSpec
-from tapeout.scenarios.storage import write_json
+from tapeout.scenarios.storage import make_folder, write_json
 from tapeout.scenarios.study import Run
+from tapeout.scenarios.train import TrainSpec
 from tapeout.simulator import Chip, Recipe, emulate, load_chip, load_recipe
 from tapeout.simulator.matrix import list_paths
 from tapeout.tests.culprits import FAULTS, MODELS, freeze_run
@@ -188,6 +188,7 @@ def freeze_mlp(folder: Path, recipe: dict[str, Any], seed: int = 0) -> Path:
     optimizer: Any = check_optimizer({"name": "adamw", "lr": 0.01}, 1)
     train = TrainSpec(steps=12, batch=16, probe=16, evaluate_every=12, checkpoint_every=12)
     run = Run(column, optimizer, seed, MlpSpec(widths=(24,)), DigitsSpec(), train)
+    make_folder(folder)
     write_json(folder / "run.json", run.inputs(chip, low))
     return folder
 
@@ -195,7 +196,7 @@ def freeze_mlp(folder: Path, recipe: dict[str, Any], seed: int = 0) -> Path:
 def blamed(blame: Blame) -> BlameRecord:
     """All runs of a plan computed in this process, and the ranking."""
     for run, folder in zip(blame.study.runs, blame.study.folders, strict=True):
-        execute(run, folder)
+        execute(run, folder, lambda step, loss: False)
     return judge_blame(blame.study.path)
 
 

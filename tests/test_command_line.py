@@ -181,14 +181,14 @@ def test_interrupted_run_says_so_and_continues(write_tiny: WriteTiny, tmp_path: 
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 240
-    while not list(out.rglob("checkpoint.safetensors")) and time.monotonic() < deadline:
+    while not list(out.rglob("step-*.safetensors")) and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "interrupted: the same command continues" in err and "Traceback" not in err
-    assert not list(out.rglob("result.json")) and list(out.rglob("checkpoint.safetensors"))
+    assert not list(out.rglob("result.json")) and list(out.rglob("step-*.safetensors"))
 
 
 def test_help_answers_at_once_and_shows_examples() -> None:

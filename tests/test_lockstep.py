@@ -18,9 +18,9 @@ from tapeout.scenarios.frozen import FrozenColumn
 from tapeout.scenarios.hyperparameters import check_optimizer
 from tapeout.scenarios.lockstep import differing_inputs, find_parting, first_step
 from tapeout.scenarios.models.mlp import MlpSpec
-from tapeout.scenarios.scenario import TrainSpec
 from tapeout.scenarios.storage import make_folder, write_json
 from tapeout.scenarios.study import Run
+from tapeout.scenarios.train import TrainSpec
 from tapeout.simulator import emulate, load_chip, load_recipe
 from tapeout.simulator.tracing import Recorder
 

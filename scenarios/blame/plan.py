@@ -9,12 +9,13 @@ from typing import Any
 from ...formats.errors import InputError
 from ...simulator import Chip, Recipe
 from ..environment import processor, revision, versions
-from ..folder import SCHEMA, RunFolder, slug
+from ..folder import SCHEMA, RunFolder
 from ..frozen import FrozenColumn, thaw
+from ..layout import STUDY, digest, slug
 from ..models import build_model
-from ..scenario import TrainSpec
-from ..storage import DamagedFile, digest, make_folder, read_json, write_json
+from ..storage import DamagedFile, make_folder, read_json, write_json
 from ..study import Run, Study
+from ..train import TrainSpec
 from .ingredient import Ingredient, list_ingredients, pick
 from .part import everything
 from .restoration import Restored, restore
@@ -143,7 +144,7 @@ def _seeds(folder: Path, run: Run, count: int) -> tuple[int, ...]:
     if count < 1:
         raise InputError(f"seeds = {count} must be at least 1")
     try:
-        around = [int(seed) for seed in read_json(folder.parent / "study.json").get("seeds", [])]
+        around = [int(seed) for seed in read_json(folder.parent / STUDY).get("seeds", [])]
     except DamagedFile:
         around = []
     follow = range(run.seed, run.seed + count + len(around) + 1)
@@ -161,7 +162,7 @@ def _make_study(
     path = folder.parent / "blame" / f"{title}--{digest(about)[:8]}"
     make_folder(path)
     record = {"command": f"tapeout blame {folder}", "cpu": processor(), "git": revision()}
-    write_json(path / "study.json", inputs | record)
+    write_json(path / STUDY, inputs | record)
     return Study(path, runs, tuple(RunFolder(path / name) for name in names))
 
 
@@ -218,6 +219,6 @@ def _row(suspect: Suspect) -> dict[str, Any]:
 def _metric(folder: Path, run: Run) -> str:
     """The study's metric, where the run stands in one; else the loss."""
     try:
-        return str(read_json(folder.parent / "study.json").get("metric", "test_loss"))
+        return str(read_json(folder.parent / STUDY).get("metric", "test_loss"))
     except DamagedFile:
         return "test_loss"
