@@ -56,9 +56,9 @@ def planted(fault: str) -> tuple[Chip, Recipe]:
             ]
             return chip_from_table(table, "planted"), load_recipe("bf16")
         case "float16 overflow in attention":
-            # Gradients carry the loss scale, which float16 has no room for: as they enter the
-            # products of attention's backward pass they become infinite.
-            scale = {"kind": "static", "initial": 2.0**24}
+            # A loss scale that bfloat16 has room for and float16 has not: gradients become infinite
+            # as they enter the products of attention's backward pass.
+            scale = {"kind": "static", "initial": 2.0**40, "most": 2.0**40}
             attention = {"format": "float16", "overflow": "infinity"}
             return chip, load_recipe("bf16", {"attention": attention, "loss_scaling": scale})
         case "stalled bfloat16 weights":
