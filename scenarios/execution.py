@@ -13,7 +13,7 @@ from .environment import processor
 from .events import EventLog
 from .folder import RunFolder
 from .layout import INPUTS, RESULT, TIMING, digest
-from .measures import state_bytes
+from .measures import paper_bytes, state_bytes
 from .repair import redo
 from .session import Session
 from .storage import DamagedFile, read_json, remove, write_json
@@ -194,6 +194,9 @@ def _conclusion(session: Session, evaluations: list[dict[str, Any]]) -> dict[str
         "reason": reason,
         "final": {name: None if reason else evaluations[-1][name] for name in QUALITY},
         "optimizer_state_bytes": state_bytes(session.optimizer),
+        "optimizer_paper_bytes": paper_bytes(session.optimizer),
+        "memory": session.memory,
+        "gemm_macs": session.macs,
         "coverage": session.coverage,
     }
 

@@ -47,13 +47,24 @@ TABLES: dict[str, pa.Schema] = {
     "evaluations": pa.schema(
         [_STEP, ("test_loss", _REAL), ("test_accuracy", _REAL), ("train_loss", _REAL)]
     ),
+    "weights": pa.schema(
+        [_STEP, ("parameter", pa.string()), ("values", pa.int64()), ("zeros", pa.int64()),
+         ("nonfinite", pa.int64()), ("mean_ln", _REAL), ("std_ln", _REAL), ("ks", _REAL),
+         ("bins", pa.list_(pa.int64())), ("counts", pa.list_(pa.int64()))]
+    ),
+    "preconditioners": pa.schema(
+        [_STEP, ("parameter", pa.string()), ("side", pa.string()), ("order", pa.int64()),
+         ("nre", _REAL), ("ae_degrees", _REAL)]
+    ),
     "trace": pa.schema(
         [
             pa.field(c.name, _TYPES[c.kind], metadata={"of": c.of, "meaning": c.meaning})
             for c in COLUMNS
         ]
     ),
-}
+}  # fmt: skip
+#: Not every run has any: without rows there is no segment.
+OPTIONAL = ("weights", "preconditioners")
 
 
 class Busy(Exception):
@@ -122,6 +133,7 @@ class RunFolder:
         return {
             f"{table}/{self.segment(table, step).name}": encode_rows(rows[table], schema)
             for table, schema in TABLES.items()
+            if rows[table] or table not in OPTIONAL
         }
 
     def append(self, step: int, rows: Mapping[str, list[dict[str, Any]]]) -> dict[str, str]:

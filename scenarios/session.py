@@ -9,6 +9,7 @@ import torch
 
 from .data import load_data
 from .divergence import DivergenceWatch
+from .measures import counting_activations
 from .models import build_model
 from .own_step import OwnStep, StepContext
 from .study import Run
@@ -29,12 +30,15 @@ class Session:
     stopped: bool = False
     skipped: int = 0
     coverage: dict[str, dict[str, int]] = field(default_factory=dict)
+    macs: int = 0
+    memory: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         run = self.run
         random.seed(run.seed)
         torch.manual_seed(run.seed)
-        self.chip, self.recipe = run.column.load()
+        self.chip, recipe = run.column.load()
+        self.recipe = counting_activations(recipe)
         self.data = load_data(run.data)
         self.model = build_model(run.model, run.seed)
         self.optimizer = run.optimizer.build(self.model, run.seed)
@@ -66,6 +70,8 @@ class Session:
             "reason": self.reason,
             "skipped": self.skipped,
             "coverage": self.coverage,
+            "macs": self.macs,
+            "memory": self.memory,
             "watch": [self.watch.first, self.watch.above],
             "own_step": None if self.own_step is None else self.own_step.context.state,
             "model": self.model.state_dict(),
@@ -78,6 +84,7 @@ class Session:
         """Continue from `state`, which `load_checkpoint` returned."""
         self.step, self.emulation = state["step"], state["emulation"]
         self.reason, self.coverage = state["reason"], state["coverage"]
+        self.macs, self.memory = state["macs"], state["memory"]
         self.skipped = state["skipped"]
         self.watch.first, self.watch.above = state["watch"]
         if self.own_step is not None:

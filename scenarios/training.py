@@ -9,8 +9,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
 from ..simulator import emulate
+from ..simulator.tracing import Recorder
 from .data import Examples, batch_indices
 from .evaluation import evaluate
+from .folder import TABLES
+from .inside import look_inside
 from .measures import gradient_norm
 from .own_step import OwnStep
 from .schedule import cosine
@@ -41,7 +44,7 @@ def train_stretches(session: Session, report: Report, begun: Rows | None = None)
     Raises:
         Stopped: `report` asked for it.
     """
-    train, rows = session.run.train, begun or _no_rows()
+    train, rows = session.run.train, begun or no_rows()
     while not session.ended:
         stop = min(train.steps, *(_next(session.step, n) for n in _pauses(session)))
         train_until(session, stop, rows, report)
@@ -49,13 +52,18 @@ def train_stretches(session: Session, report: Report, begun: Rows | None = None)
             rows["evaluations"].append(evaluate(session))
         if session.ended or _due(session, train.checkpoint_every):
             yield rows
-            rows = _no_rows()
+            rows = no_rows()
         if session.stopped and not session.ended:
             raise Stopped(rows)
 
 
-def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None:
-    """Take optimizer steps on the chip until `stop` steps are done or the run has diverged."""
+def train_until(
+    session: Session, stop: int, rows: Rows, report: Report, recorder: Recorder | None = None
+) -> None:
+    """Take optimizer steps on the chip until `stop` steps are done or the run has diverged.
+
+    recorder: see `emulate`.
+    """
     run, count = session.run, len(session.data.train_targets)
     # Drawn before the emulation starts, which must not depend on what this process has cached.
     batches = [
@@ -68,11 +76,14 @@ def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None
         seed=run.seed,
         state=session.emulation,
         sample_every=run.train.trace_every,
+        recorder=recorder,
     )
     with emulation as trace:
         for batch in batches:
             row = take_step(session, batch)
             rows["metrics"].append(row)
+            with trace.phase.pause():
+                look_inside(session, rows)
             session.stopped = bool(report(session.step, row["loss"]))
             if session.reason or session.stopped:
                 break
@@ -80,6 +91,11 @@ def train_until(session: Session, stop: int, rows: Rows, report: Report) -> None
         rows["trace"] += [{**counts, "step": counts["step"] + 1} for counts in trace.take()]
         # Before the state is copied: how often a run was stopped must not show in what it did.
         session.coverage = _added(session.coverage, trace.coverage())
+        session.macs += trace.macs
+        session.memory = {
+            row["role"]: {key: row[key] for key in ("bytes", "float32_bytes")}
+            for row in trace.memory()
+        }
         session.emulation = trace.state_dict()
 
 
@@ -154,8 +170,9 @@ def _added(known: Calls, found: Calls) -> Calls:
     return {kind: dict(sorted(calls.items())) for kind, calls in both.items()}
 
 
-def _no_rows() -> Rows:
-    return {"metrics": [], "evaluations": [], "trace": []}
+def no_rows() -> Rows:
+    """No row in any table yet."""
+    return {table: [] for table in TABLES}
 
 
 def _pauses(session: Session) -> tuple[int, int]:

@@ -181,8 +181,16 @@ def load_chip(name: str | Path, override: Mapping[str, Any] | None = None) -> Ch
     if path.parent == CHIPS and str(name) in table.get("aliases", []):
         table = table | {"name": str(name)}
     place = f"chips/{path.name}" if path.parent == CHIPS else str(path)
-    chip = Chip(checked(ChipTable, table, place), table, place)
+    chip = chip_from_table(table, place)
     if not override:
         return chip
-    table, place = overridden(chip, override), f"{place} with chip_override"
+    return chip_from_table(overridden(chip, override), f"{place} with chip_override")
+
+
+def chip_from_table(table: dict[str, Any], place: str) -> Chip:
+    """The chip that a table describes, such as the one that a run was frozen with.
+
+    Raises:
+        InputError: a fault in it; `place` says where it stands.
+    """
     return Chip(checked(ChipTable, table, place), table, place)
