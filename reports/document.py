@@ -7,8 +7,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..simulator.tracing import COVERAGE
+from . import inside_section
+from .blame_record import BlameRecord
+from .blame_section import BlameSection
 from .decision import Decision
 from .drawing import Figure
+from .inside import MemoryRow
 from .learning_rates import RateRow
 from .modules import ModuleRow
 from .pareto import ParetoRow
@@ -98,6 +102,18 @@ class RunRow(Part):
     reason: str
 
 
+class Blame(BlameRecord):
+    """What `tapeout blame` found about one run, with its sentence."""
+
+    conclusion: str
+
+
+class Inside(Part):
+    """What the runs recorded of their inside, beside the tables of the figures."""
+
+    memory: tuple[MemoryRow, ...]
+
+
 class FigureTable(Part):
     """The table behind a figure of the page."""
 
@@ -116,12 +132,14 @@ class Document(Part):
     rules: tuple[Rule, ...]
     rows: tuple[VerdictRow, ...]
     decision: Decision
+    blame: tuple[Blame, ...]
     rates: tuple[RateRow, ...]
     warnings: Warnings
     pareto: tuple[ParetoRow, ...]
     trace: tuple[TraceRow, ...]
     modules: tuple[ModuleRow, ...]
     memory: tuple[MemoryCell, ...]
+    inside: Inside
     evidence: tuple[ChipEvidence, ...]
     assumed: dict[str, tuple[str, ...]]
     coverage_kinds: dict[str, str]
@@ -146,7 +164,9 @@ class Findings:
     evidence: list[ChipEvidence]
 
 
-def describe(found: Findings, figures: Sequence[Figure]) -> Document:
+def describe(
+    found: Findings, figures: Sequence[Figure], blame: BlameSection, inside: inside_section.Inside
+) -> Document:
     """The findings as the document that report.json holds."""
     study, facts = found.study, found.study.facts
     return Document(
@@ -159,18 +179,20 @@ def describe(found: Findings, figures: Sequence[Figure]) -> Document:
         ),
         rows=tuple(found.rows),
         decision=found.decision,
+        blame=tuple(Blame.model_validate(table) for table in blame.describe()),
         rates=tuple(found.rates),
         warnings=found.warnings,
         pareto=tuple(found.pareto),
         trace=tuple(found.trace),
         modules=tuple(found.modules),
         memory=tuple(_describe_memory(study)),
+        inside=Inside(memory=tuple(MemoryRow(**row) for row in inside.memory)),
         evidence=tuple(found.evidence),
         assumed={column: _list_assumed(study, column) for column in study.columns},
         coverage_kinds=dict(COVERAGE),
         coverage={column: _count_coverage(study, column) for column in study.columns},
         runs=tuple(_describe_runs(study)),
-        left_out=study.left_out,
+        left_out=(*study.left_out, *blame.left_out),
         figures=tuple(
             FigureTable(name=f.name, title=f.title, header=f.header, rows=f.rows) for f in figures
         ),

@@ -1,9 +1,7 @@
 """The report of a study: one self-contained HTML page, with Markdown and JSON twins beside it."""
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +10,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..formats.errors import InputError
 from . import decision, grids, learning_rates, pareto, spikes, wording
+from .blame_section import make_blame
 from .comparisons import draw_gaps, draw_roundings
 from .curves import draw_early_losses, draw_losses, draw_qualities, drawn_columns
 from .decision import Decision, decide
 from .document import Findings, describe
 from .drawing import Figure, slug
+from .files import write_text
 from .heatmaps import draw_heatmaps
+from .inside_section import draw_inside
 from .modules import worst_modules
 from .pareto import draw_paretos, pareto_rows
 from .provenance import chip_evidence
@@ -35,9 +35,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = (
     "decision.html",
     "reasons.html",
+    "blame.html",
     "comparison.html",
     "robustness.html",
     "evidence.html",
+    "inside.html",
     "provenance.html",
 )
 #: Rules and legends that the pages print: kept beside the code that they describe.
@@ -94,13 +96,15 @@ def write_report(study: Path) -> Report:
     """
     found = conclude(read_study(study))
     gallery = _draw(found)
-    document = describe(found, tuple(gallery))
+    inside, blame = draw_inside(found.study), make_blame(found.study)
+    document = describe(found, (*gallery, *blame.figures, *inside.figures), blame, inside)
     content = document.model_dump(mode="json", by_alias=True)
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     files = {name: study / f"report.{name}" for name in ("html", "json", "md")}
-    _replace(files["html"], _render("report.html", content, gallery))
-    _replace(files["md"], _render("report.md", content, gallery))
-    _replace(files["json"], text)
+    shown = {"inside": inside, "blame": blame}
+    for name in ("html", "md"):
+        write_text(files[name], _render(f"report.{name}", content, gallery, shown))
+    write_text(files["json"], text)
     return Report(files["html"], files["json"], files["md"], document.rows, found.decision)
 
 
@@ -148,8 +152,11 @@ def _draw(found: Findings) -> Gallery:
     )
 
 
-def _render(template: str, content: dict[str, Any], gallery: Gallery) -> str:
-    """The page; every text of the study is escaped."""
+def _render(template: str, content: dict[str, Any], gallery: Gallery, shown: dict[str, Any]) -> str:
+    """The page; every text of the study is escaped.
+
+    shown: sections that bring objects of their own, in place of their part of the content.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=template.endswith(".html"),
@@ -171,8 +178,9 @@ def _render(template: str, content: dict[str, Any], gallery: Gallery) -> str:
     }
     metric = content["study"]["metric"]
     return environment.get_template(template).render(
-        content,
+        content | shown,
         gallery=gallery,
+        figures=(*gallery, *shown["blame"].figures, *shown["inside"].figures),
         sections=SECTIONS,
         texts=TEXTS,
         quality=lambda value: wording.quality(metric, value),
@@ -191,20 +199,3 @@ def _markdown_cell(value: object) -> str:
     """A text that cannot break a Markdown table or become markup."""
     text = " ".join(str(value).split())
     return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Put `text` at `path`, whole or not at all."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None

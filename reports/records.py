@@ -105,10 +105,11 @@ class ResultRecord(Record):
     reason: str = ""
     final: dict[str, float | None] = {}
     optimizer_state_bytes: int | None = None
-    memory: dict[str, MemoryRecord] = {}
-    gemm_macs: int | None = None
+    optimizer_paper_bytes: int | None = None
     coverage: dict[str, dict[str, int | None]] = {}
     files: dict[str, str] = {}
+    memory: dict[str, MemoryRecord] = {}
+    gemm_macs: int | None = None
 
     @field_validator("coverage", mode="before")
     @classmethod

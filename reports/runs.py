@@ -14,7 +14,7 @@ from .records import ResultRecord, RunEntry, RunRecord, TimingRecord, read_recor
 from .segments import SCHEMAS, Omission, read_series
 from .spikes import Series
 
-RUN_FILES = {"run.json", "result.json", "timing.json", "checkpoint.safetensors", *SCHEMAS}
+RUN_FILES = {"run.json", "result.json", "timing.json", "checkpoints", "tensorboard", *SCHEMAS}
 
 Status = Literal["finished", "diverged", "unfinished", "missing", "unreadable"]
 

@@ -32,6 +32,15 @@ SCHEMAS = {
         | {"signal": pa.float64(), "noise": pa.float64()}
         | {field.name: field.type for field in LATER if field.name != "grad_norm"}
     ),
+    "weights": pa.schema(
+        {"step": pa.int64(), "parameter": pa.string(), "values": pa.int64(), "zeros": pa.int64()}
+        | {name: pa.float64() for name in ("mean_ln", "std_ln", "ks")}
+        | {name: pa.list_(pa.int64()) for name in ("bins", "counts")}
+    ),
+    "preconditioners": pa.schema(
+        {"step": pa.int64(), "parameter": pa.string(), "side": pa.string(), "order": pa.int64()}
+        | {name: pa.float64() for name in ("nre", "ae_degrees")}
+    ),
 }
 
 
