@@ -17,7 +17,7 @@ from .phase import Phase
 from .recipe import Recipe
 from .roles import Roles
 from .steps import following_steps
-from .tracing import Events, Trace, Updates
+from .tracing import Events, Recorder, Trace, Updates
 
 
 @contextmanager
@@ -30,6 +30,7 @@ def emulate(
     state: Mapping[str, Any] | None = None,
     sample_every: int = 1,
     stop_at_nonfinite: bool = False,
+    recorder: Recorder | None = None,
 ) -> Iterator[Trace]:
     """Everything that PyTorch computes inside this context, computed as the chip would.
 
@@ -49,6 +50,8 @@ def emulate(
         sample_every: the optimizer steps between two that the trace counts, the first included.
         stop_at_nonfinite: whether the first operation that makes an infinity or NaN out of finite
             numbers ends the run; see `tracing.watch` for what is looked at.
+        recorder: takes a digest of every operation's result, to compare two runs by; no bit of the
+            run depends on it. Not together with `stop_at_nonfinite`.
 
     Yields:
         The trace.
@@ -60,7 +63,7 @@ def emulate(
     """
     start_threads()
     phase = Phase(model)
-    trace = Trace(seed, phase, sample_every, stop_at_nonfinite)
+    trace = Trace(seed, phase, sample_every, stop_at_nonfinite, recorder)
     roles = Roles(phase)
     matrix = MatrixWork(chip, recipe, roles, trace)
     memory, scaling = Memory(chip, recipe, phase, trace), LossScaling(recipe, phase, trace)
