@@ -70,10 +70,13 @@ def run(
     """
     from rich.console import Console
 
+    from ..formats import InputError
     from ..reports import write_report
     from ..scenarios import make_display, open_study, run_study
 
-    study = open_study(scenario, out, settings)
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs = {jobs} must be at least 1")
+    study = open_study(scenario, out, settings, write=not estimate)
     if estimate:
         return print_estimate(study, jobs, as_json)
     steps = sum(run.train.steps for run in study.runs)
@@ -96,10 +99,9 @@ def run(
 
 def print_estimate(study: "Study", jobs: int | None, as_json: bool) -> int:
     """What the study will cost, on the output stream."""
-    from ..scenarios.engine import cores
     from ..scenarios.estimate import estimate_study
 
-    found = estimate_study(study, jobs or cores(), lambda text: click.echo(text, err=True))
+    found = estimate_study(study, jobs, lambda text: click.echo(text, err=True))
     if as_json:
         print_json(asdict(found) | {"study": str(study.path), "hours": found.hours})
     else:
@@ -113,14 +115,13 @@ def tell_estimate(study: "Study", jobs: int | None) -> None:
     A run that fails in its first step is no reason to keep the others from starting.
     """
     from ..formats import InputError
-    from ..scenarios.engine import cores
     from ..scenarios.estimate import estimate_study
 
     def note(text: str) -> None:
         click.echo(text, err=True)
 
     try:
-        note(estimate_study(study, jobs or cores(), note).describe())
+        note(estimate_study(study, jobs, note).describe())
     except InputError as error:
         note(f"no estimate: {error}")
 

@@ -27,6 +27,7 @@ from .training import Report
 
 #: How often Ray starts a run again whose worker or node was lost.
 RETRIES = 20
+STARTS = 3  # attempts to start or join
 POST_EVERY = 0.5  # seconds between two messages of a worker
 STORE = 100_000_000  # bytes of shared memory for a Ray started here; tasks put nothing there
 
@@ -165,7 +166,6 @@ class RayEngine:
             return
         # Asked for before Ray reads it: a study of a chip is nobody else's business.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine is no fault
         try:
             self.ray.init(address="auto", **quiet)
         except ConnectionError:
@@ -175,11 +175,17 @@ class RayEngine:
             self._refuse_too_few_gpus()
 
     def _init(self, **options: Any) -> None:
-        try:
-            self.ray.init(**options)
-        except Exception as error:  # Ray raises that very class where a node is slow to start
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(f'engine = "{self.address}" cannot be reached: {reason}') from None
+        """Start or join; on a busy machine Ray now and then gives up on its own processes."""
+        for attempt in range(1, STARTS + 1):
+            try:
+                self.ray.init(**options)
+                return
+            except Exception as error:  # Ray raises that very class where a start takes too long
+                self.ray.shutdown()
+                if attempt == STARTS or isinstance(error, ConnectionError | ValueError):
+                    reason = " ".join(str(error).split())[:300]
+                    told = f'engine = "{self.address}" cannot be reached: {reason}'
+                    raise InputError(told) from None
 
     def _refuse_too_few_gpus(self) -> None:
         count, each = self.ray.cluster_resources().get("GPU", 0), self.study.resources.gpus

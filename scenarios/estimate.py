@@ -10,6 +10,7 @@ from time import monotonic
 
 from ..formats.errors import InputError
 from .data import load_data
+from .engine import cores
 from .lanes import CONTEXT
 from .measurement import Cost, known_cost, measure_cost
 from .study import Run, Study
@@ -65,7 +66,7 @@ class Estimate:
 
 
 def estimate_study(
-    study: Study, jobs: int, note: Callable[[str], None], budget: float = BUDGET
+    study: Study, jobs: int | None, note: Callable[[str], None], budget: float = BUDGET
 ) -> Estimate:
     """Measure what was not measured before, in a process of its own, and add up.
 
@@ -73,7 +74,7 @@ def estimate_study(
     first column: an optimizer is taken to add as much on every column as on the first.
 
     Args:
-        jobs: runs at a time.
+        jobs: runs at a time; as many as this machine has cores for, if None.
         note: told what is being measured.
         budget: seconds after which columns and optimizers left over are taken to cost the mean.
 
@@ -82,7 +83,7 @@ def estimate_study(
     """
     pairs = [(run, folder) for run, folder in zip(study.runs, study.folders, strict=True)]
     left = [run for run, folder in pairs if not (folder.path / "result.json").exists()]
-    jobs = max(1, jobs)
+    jobs = jobs or max(1, cores() // study.resources.cpus)
     if not left:
         return Estimate(len(pairs), len(pairs), 0, 0.0, 0.0, jobs, 0.0, (0, 0))
     wanted = {_pair(run): run for run in _representatives(left)}

@@ -88,8 +88,14 @@ def plan_runs(scenario: Scenario) -> tuple[Run, ...]:
     )
 
 
-def open_study(name_or_path: str | Path, out: Path, settings: Sequence[str] = ()) -> Study:
+def open_study(
+    name_or_path: str | Path, out: Path, settings: Sequence[str] = (), write: bool = True
+) -> Study:
     """Load the scenario and make (or find again) its study folder, `study.json` included.
+
+    Args:
+        settings: values that replace the file's; see `load_scenario`.
+        write: False makes nothing: only to see where everything would stand.
 
     Raises:
         InputError: the scenario is refused, or `out` cannot be written.
@@ -108,9 +114,10 @@ def open_study(name_or_path: str | Path, out: Path, settings: Sequence[str] = ()
         "git": revision(),
         "scenario_toml": source.read_text(encoding="utf-8"),
     }
-    make_folder(path)
-    if not _holds(path / STUDY, inputs):
-        write_json(path / STUDY, inputs | record)
+    if write:
+        make_folder(path)
+        if not _holds(path / STUDY, inputs):
+            write_json(path / STUDY, inputs | record)
     return Study(path, runs, tuple(RunFolder(path / name) for name in names), scenario.resources)
 
 

@@ -188,7 +188,7 @@ HALVES = np.arange(20) % 2
 FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "NaN": ({"inputs": np.where(np.arange(60).reshape(20, 3) == 31, np.nan, 1.0)}, {},
             "a.npz, training inputs: 1 of"),
-    "infinite": ({"inputs": ONES * 1e300}, {}, "values are NaN or infinite, the first in example 0"),
+    "infinite": ({"inputs": ONES * 1e300}, {}, "values are NaN or infinite, the first in"),
     "lengths": ({"targets": HALVES[:19]}, {}, "20 inputs and 19 targets: one target for each"),
     "missing label": ({"targets": np.where(HALVES == 0, np.nan, 1.0)}, {},
                       "10 of 20 labels are missing, the first in example 0"),

@@ -100,7 +100,7 @@ def test_killed_workers_and_a_killed_parent_leave_the_same_bytes(tmp_path: Path)
 
 @pytest.mark.slow
 def test_fifty_kills_over_a_sweep_leave_the_same_bytes(tmp_path: Path) -> None:
-    path = write_study(tmp_path, seeds=10, steps=120, evaluate_every=10, checkpoint_every=8)
+    path = write_study(tmp_path, seeds=8, steps=80, evaluate_every=10, checkpoint_every=8)
     whole = open_study(path, tmp_path / "whole")
     assert not [ending.error for ending in run_study(whole, Watcher()) if ending.error]
     kills = 0

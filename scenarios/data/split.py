@@ -110,7 +110,7 @@ def make_examples(
         InputError: inputs and targets of different length, none, or values that are not finite.
     """
     tensors = []
-    for name, inputs, targets in (("training", *parts[:2]), ("test", *parts[2:])):
+    for name, inputs, targets in (("training", parts[0], parts[1]), ("test", parts[2], parts[3])):
         if len(inputs) != len(targets) or not len(inputs):
             raise InputError(
                 f"{what}: {len(inputs)} {name} inputs and {len(targets)} targets: "

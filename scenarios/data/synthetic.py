@@ -1,6 +1,7 @@
 """Made-up classes whose smallest possible error is known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import erf, pi, sqrt
 from typing import Annotated, Literal, Self
 
@@ -54,7 +55,7 @@ class MoonsSpec(Synthetic):
     @property
     def bayes_error(self) -> float:
         """By integration on a grid."""
-        return curve_error([lambda t: _moon(t, 0), lambda t: _moon(t, 1)], self.noise)
+        return curve_error([partial(_moon, number=n) for n in (0, 1)], self.noise)
 
 
 class SpiralsSpec(Synthetic):
@@ -74,8 +75,7 @@ class SpiralsSpec(Synthetic):
     @property
     def bayes_error(self) -> float:
         """By integration on a grid."""
-        arms = [lambda t, n=n: self.arm(t, n) for n in range(self.arms)]
-        return curve_error(arms, self.noise)
+        return curve_error([partial(self.arm, number=n) for n in range(self.arms)], self.noise)
 
 
 class TeacherSpec(Synthetic):
@@ -160,7 +160,7 @@ def _noisy(
     return np.where(draw.uniform(size=len(labels)) < spec.label_noise, other, labels)
 
 
-def curve_error(curves: list[Callable[[Real], Real]], noise: float) -> float:
+def curve_error(curves: Sequence[Callable[[Real], Real]], noise: float) -> float:
     """Bayes error of classes spread evenly along curves, with normal noise around them.
 
     1 − ∫ max_c p_c(x) dx / classes, with p_c the mean of 400 normal densities along the curve,
