@@ -138,8 +138,8 @@ def test_places_that_are_no_runs_are_refused(tmp_path: Path) -> None:
 
 
 def test_python_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    page = Path(__file__).parent.parent / "docs" / "blame.md"
+    page = Path(__file__).parent.parent / "docs" / "compare.md"
     (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
     torch.manual_seed(0)
-    exec(compile(block, "docs/blame.md", "exec"), {})
+    exec(compile(block, "docs/compare.md", "exec"), {})
     assert capsys.readouterr().out.split() == ["forward", "addmm", "fprop", "True"]
