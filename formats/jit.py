@@ -21,7 +21,12 @@ from numba.extending import intrinsic as _numba_intrinsic
 from numba.np.ufunc.parallel import _launch_threads
 
 ROOT = Path(__file__).parent.parent
-_sources = sorted(p for d in ("formats", "simulator/kernels") for p in (ROOT / d).rglob("*.py"))
+_sources = sorted(
+    p
+    for d in ("formats", "simulator/kernels")
+    for p in (ROOT / d).rglob("*.py")
+    if p.parent.name not in ("device", "triton")  # which hold no numba kernel
+)
 _digest = hashlib.sha256(numba.__version__.encode())
 for _source in _sources:
     _digest.update(_source.read_bytes())
