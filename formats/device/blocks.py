@@ -4,9 +4,7 @@ Three kernels: integer maxima of the blocks, their scales, and the elements, sca
 restored in one read and one write.
 """
 
-
 from typing import Any, NamedTuple
-
 
 import torch
 from torch import Tensor
@@ -264,9 +262,7 @@ def decode_blocks_on_device(coded: BlockCodes) -> Tensor:
     return _restored(decode_tensor(coded.codes, fmt.element).to(kind), totals, layout)
 
 
-def check(
-    x: Tensor, fmt: BlockFormat, rounding: AnyRounding, overflow: str | Overflow
-) -> Overflow:
+def check(x: Tensor, fmt: BlockFormat, rounding: AnyRounding, overflow: str | Overflow) -> Overflow:
     """As the host refuses, and what has no kernel.
 
     Raises:

@@ -66,9 +66,7 @@ def _placed(
     lost = torch.isnan(x)
     if table.nan is None and bool(lost.any()):
         missing = int(lost.sum())
-        raise InputError(
-            f"{missing} NaN in the input: {table.name} has no NaN; remove them first"
-        )
+        raise InputError(f"{missing} NaN in the input: {table.name} has no NaN; remove them first")
     negative = torch.signbit(x)
     wide = x.to(torch.float64)
     wide = torch.where(lost, 0.0, wide.abs() if table.mirrored else wide)

@@ -13,7 +13,7 @@ import numpy as np
 from ..format import FloatFormat, Grid, GridFormat
 from ..lanes import find_beyond
 from ..reference import nan_code
-from ..rounding import Mode, Overflow
+from ..rounding import Overflow
 
 
 class Layout(NamedTuple):

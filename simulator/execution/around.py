@@ -64,9 +64,7 @@ class Host:
 HOST = Host()
 
 
-def run_unit(
-    unit: "DotUnit", x: Operands, c: Any, place: Place, engine: Engine = HOST
-) -> Any:
+def run_unit(unit: "DotUnit", x: Operands, c: Any, place: Place, engine: Engine = HOST) -> Any:
     """D = A B + C; `c` is overwritten or returned. `place` is where its random words begin."""
     x = in_sequence(unit.k_order, x)
     place = place._replace(k_first=0, k_all=words(unit, x.depth))

@@ -21,9 +21,7 @@ def add_at(grad: Tensor, places: Tensor, shape: Sequence[int], dims: int) -> Ten
     return out.reshape(list(shape))
 
 
-def positions(
-    shape: Sequence[int], first: int = 0, device: torch.device | None = None
-) -> Tensor:
+def positions(shape: Sequence[int], first: int = 0, device: torch.device | None = None) -> Tensor:
     """The flat position of every element, from `first` on: float64, for data movement to carry."""
     last = first + math.prod(shape)
     flat = torch.arange(first, last, dtype=torch.float64, device=device)

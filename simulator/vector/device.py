@@ -15,8 +15,8 @@ from ...formats.random import random_dtype
 from ...formats.rounding import Mode, Overflow
 
 if TYPE_CHECKING:
-    from .work import VectorWork
     from .work import Target as Format
+    from .work import VectorWork
 
 _BLOCK = 1024
 #: The longest rows whose tree is summed in one program, and the numbers of such a program.

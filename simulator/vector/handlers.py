@@ -62,7 +62,9 @@ class VectorHandlers:
         if not func._schema.is_mutable:
             return result
         target = kwargs.get("out", args[0])
-        return target.resize_(result.shape).copy_(result) if "out" in kwargs else target.copy_(result)
+        return (
+            target.resize_(result.shape).copy_(result) if "out" in kwargs else target.copy_(result)
+        )
 
     def _rounded(self, func: Op, args: Any, kwargs: Any, dtype: torch.dtype | None) -> Any:
         """An exact operation rounded to the unit's format; comparisons stay as they are."""

@@ -1,6 +1,6 @@
 """Kernels compiled as they would be launched, on a machine without a GPU.
 
-`python -m tapeout.tests.triton_code.compiling 90` makes launches of every kernel on tensors in
+`python -m tapeout.tests.triton_code.compiling 90 all` makes launches of every kernel on tensors in
 memory, compiles each for that compute capability with Triton's own compiler, launches none, and
 prints one JSON line a kernel: its name and what its PTX has that would change bits.
 """
@@ -22,11 +22,9 @@ from tapeout.formats.device.place import host_tensors_too
 FORBIDDEN = {
     "flushed": r"\.ftz",
     "approximate": r"\.approx|\.full\b",
-    "tensor core": r"\b(mma|wgmma|tcgen05)\b",
+    "tensor core": r"\b(?:mma|wgmma|tcgen05)\.",
     "fused": r"\bfma\.",
 }
-#: Kernels that mean their fused multiply-adds: IEEE's own, and residuals of quotients and roots.
-FUSES = {"operate", "matmul_fma"}
 
 
 class _Target:
@@ -84,11 +82,11 @@ def report(name: str, module: str, ptx: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Compile for the compute capability of the first argument."""
-    from .launches import every_kernel
+    """Compile for the compute capability of the first argument; the second is "few" or "all"."""
+    from .launches import every_kernel, few_kernels
 
-    torch.manual_seed(0)
-    for row in compile_launches(int(sys.argv[1]), every_kernel):
+    launches = few_kernels if sys.argv[2:] == ["few"] else every_kernel
+    for row in compile_launches(int(sys.argv[1]), launches):
         print(json.dumps(row))
 
 

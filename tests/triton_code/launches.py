@@ -3,57 +3,16 @@
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from tapeout.formats import Stochastic, decode, encode, get_format, quantize
-from tapeout.formats.format import FloatFormat, IntegerFormat
-from tapeout.simulator import DotUnit
-from tapeout.simulator.order import AnyOrder, Order
+from tapeout.formats.format import FloatFormat
 from tapeout.simulator.phase import Phase
 from tapeout.simulator.tracing import Trace
 from tapeout.simulator.units import VectorUnit
 from tapeout.simulator.vector import VectorWork
 
-_ORDERS: TypeAdapter[Order] = TypeAdapter(AnyOrder)
-_SR = {"rounding": "stochastic"}
-#: (operands' format, the order's row).
-ORDERS: list[tuple[str, dict[str, Any]]] = [
-    ("e4m3", {"order": "chain", "accumulator": "bfloat16"}),
-    ("bfloat16", {"order": "chain", "accumulator": "bfloat16", "fused": False}),
-    ("e4m3", {"order": "chain", "accumulator": "bfloat16", "random_bits": 16, **_SR}),
-    ("e5m2", {"order": "chain", "accumulator": "float16", "rounding": "up"}),
-    ("bfloat16", {"order": "chain", "accumulator": "float32", "flush": True}),
-    ("float32", {"order": "chain", "accumulator": "float32"}),
-    ("float32", {"order": "chain", "accumulator": "float32", "fused": False}),
-    ("e4m3", {"order": "fused", "block": 32, "fraction_bits": 13, "min_exponent": -133,
-              "accumulator": "float32"}),
-    ("bfloat16", {"order": "fused", "block": 16, "fraction_bits": 25, "min_exponent": -133,
-                  "accumulator": "float32"}),
-    ("e4m3", {"order": "fused", "block": 8, "fraction_bits": 24, "min_exponent": -133,
-              "accumulator": "bfloat16", "random_bits": 12, **_SR}),
-    ("e4m3", {"order": "fused", "block": 32, "fraction_bits": 25, "min_exponent": -133,
-              "accumulator": "float32", "scale": {"format": "e8m0", "block": 32}}),
-    ("e2m1", {"order": "fused", "block": 64, "group": 16, "fraction_bits": 35,
-              "min_exponent": -139, "accumulator": "float32",
-              "scale": {"format": "e4m3", "block": 16}}),
-    ("bfloat16", {"order": "two_stage", "block": 8, "fraction_bits": 24, "guard_bits": 32,
-                  "sum_bits": 31, "accumulator": "float32"}),
-    ("e4m3fnuz", {"order": "two_stage", "block": 16, "lanes": 2, "fraction_bits": 24,
-                  "guard_bits": 32, "sum_bits": 31, "drop_c": 25, "accumulator": "float32"}),
-    ("float16", {"order": "exact", "block": 4, "accumulator": "float32"}),
-    ("float16", {"order": "tree", "group": 4, "flush": True, "flushed_inputs": "positive",
-                 "accumulator": "float32"}),
-    ("bfloat16", {"order": "tree", "group": 4, "leaf": 2, "accumulator": "float32"}),
-    ("uint8", {"order": "integer", "partial": "int16", "group": 2}),
-]  # fmt: skip
-
-
-def unit_of(operands: str, row: dict[str, Any], **around: Any) -> DotUnit:
-    """A unit of that order."""
-    order, fmt = _ORDERS.validate_python(row), get_format(operands)
-    assert isinstance(fmt, FloatFormat | IntegerFormat)
-    return DotUnit(fmt, fmt, order.result, order, **around)
+from .orders import ORDERS, unit_of
 
 
 def every_kernel() -> None:
@@ -68,7 +27,26 @@ def every_kernel() -> None:
             scales = {"a_scale": torch.ones(64, parts), "b_scale": torch.ones(parts, 64)}
         unit.matmul(a, b, torch.zeros(64, 64), check=False, **scales)
     exact_in_digits()
+    operands()
     vector()
+
+
+def operands() -> None:
+    """Operands scaled on their way into a unit."""
+    from tapeout.simulator import load_recipe
+    from tapeout.simulator.matrix.device import prepare
+
+    row = load_recipe("fp8").operand("activation", "fprop")
+    prepare(torch.ones(1, 64, 64), row)
+
+
+def few_kernels() -> None:
+    """A conversion, a chain, IEEE float32, and a quotient."""
+    quantize(torch.zeros(4096), "e4m3")
+    for operands, row in (ORDERS[0], ("float32", {"order": "chain", "accumulator": "float32"})):
+        unit_of(operands, row).matmul(torch.zeros(64, 64), torch.zeros(64, 64), check=False)
+    work = VectorWork(vector_unit("float32", "nearest_even"), Trace(0, Phase(None)))
+    work.operate(3, torch.ones(64), torch.ones(64))
 
 
 def formats() -> None:

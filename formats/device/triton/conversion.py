@@ -109,8 +109,12 @@ def _scaled(raw, m, y, t: tl.constexpr, SCALE: tl.constexpr):
         wide = raw.to(tl.float64)
         size = tl.abs(wide)
         product = size * m.to(tl.float64)
-        product = tl.where((product == float("inf")) & (size < float("inf")), 1.7976931348623157e308, product)
-        product = tl.where((product < 2.2250738585072014e-308) & (size > 0), 2.2250738585072014e-308, product)
+        product = tl.where(
+            (product == float("inf")) & (size < float("inf")), 1.7976931348623157e308, product
+        )
+        product = tl.where(
+            (product < 2.2250738585072014e-308) & (size > 0), 2.2250738585072014e-308, product
+        )
         result = tl.where(wide < 0, -product, product)
         result = tl.where(size == 0, wide, result)
     return result.to(y.dtype)
@@ -144,7 +148,9 @@ def find_largest(
 
 
 @triton.jit
-def count_reached(x_at, edges_at, out_at, count, EDGES: tl.constexpr, STEPS: tl.constexpr, BLOCK: tl.constexpr):
+def count_reached(
+    x_at, edges_at, out_at, count, EDGES: tl.constexpr, STEPS: tl.constexpr, BLOCK: tl.constexpr
+):
     """How many of the ascending float64 edges each float64 x is at or above, by halving."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count

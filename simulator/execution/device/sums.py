@@ -96,9 +96,7 @@ def run_tree(
     from ...kernels.triton import tree as kernels
 
     if order.group > LARGEST_GROUP:
-        raise NoKernel(
-            f"order = tree with group = {order.group}, more than {LARGEST_GROUP},"
-        )
+        raise NoKernel(f"order = tree with group = {order.group}, more than {LARGEST_GROUP},")
     a, b = (_flushed(x, f, order) for x, f in zip((a, b), formats, strict=True))
     c = _flushed(c, order.result, order)
     lowest, digits = digits_of(formats, order.result, order.leaf)

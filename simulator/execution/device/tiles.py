@@ -19,7 +19,7 @@ def start(kernel: Any, a: Tensor, b: Tensor, tensors: tuple[Any, ...], **rest: A
 
     rest: `after`, what stands after the strides, and the constants.
     """
-    batch, rows, depth = a.shape
+    _, rows, depth = a.shape
     columns = b.shape[2]
     tile = {"ROWS": _side(rows), "COLUMNS": _side(columns)}
     after = rest.pop("after", ())

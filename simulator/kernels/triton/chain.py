@@ -83,7 +83,17 @@ def step(x, y, c, r, s: tl.constexpr, gs: tl.constexpr, p: tl.constexpr, gp: tl.
     return second(bits, r, s, gs)
 
 
-@triton.jit(do_not_specialize=["seed", "stream", "first", "every", "blocks", "column_numbers", "row_numbers"])
+@triton.jit(
+    do_not_specialize=[
+        "seed",
+        "stream",
+        "first",
+        "every",
+        "blocks",
+        "column_numbers",
+        "row_numbers",
+    ]
+)
 def matmul(
     a_at, b_at, c_at, peaks_at, rows, columns, depth,
     a_batch, a_row, a_k, b_batch, b_k, b_column,

@@ -67,20 +67,17 @@ def sum_in_digits(
     """c + the products to odd; of use where all are finite."""
     carry = (c * 0.0 != c * 0.0).to(tl.int64) * 0
     for d in range(DIGITS):
-        total = _digit_sum(
-            carry, c, a_at, b_at, a_k, b_k, k0, end, down, right, 32 * d, LOWEST
-        )
+        total = _digit_sum(carry, c, a_at, b_at, a_k, b_k, k0, end, down, right, 32 * d, LOWEST)
         carry = total >> 32
     negative = carry < 0
     carry = carry * 0
     result = carry.to(tl.float64)
     for d in range(DIGITS):
-        plain = _digit_sum(
-            carry * 0, c, a_at, b_at, a_k, b_k, k0, end, down, right, 32 * d, LOWEST
-        )
+        plain = _digit_sum(carry * 0, c, a_at, b_at, a_k, b_k, k0, end, down, right, 32 * d, LOWEST)
         total = carry + tl.where(negative, -plain, plain)
         carry = total >> 32
-        unit = ((32 * d + LOWEST + 1023).to(tl.int64) << 52).to(tl.float64, bitcast=True)
+        field = carry * 0 + (32 * d + LOWEST + 1023)
+        unit = (field << 52).to(tl.float64, bitcast=True)
         result = to_odd_sum(result, (total & 0xFFFFFFFF).to(tl.float64) * unit)
     return tl.where(negative, -result, result)
 
@@ -116,9 +113,7 @@ def matmul(
         value, lost = join(s, e)
         any_lost = any_lost | (lost & inside)
         if f.digits > 0:
-            again = sum_in_digits(
-                c, a_at, b_at, a_k, b_k, k0, end, down, right, f.lowest, f.digits
-            )
+            again = sum_in_digits(c, a_at, b_at, a_k, b_k, k0, end, down, right, f.lowest, f.digits)
             value = tl.where(lost, again, value)
         value = tl.where(value == 0.0, 0.0, value)
         bits = bits_of(value)

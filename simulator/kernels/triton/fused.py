@@ -22,7 +22,9 @@ from .sums import bits_of, float_of
 
 
 @triton.jit
-def settled(total, c, emax, number, k0, seed, stream, before, words, f: tl.constexpr, g: tl.constexpr):
+def settled(
+    total, c, emax, number, k0, seed, stream, before, words, f: tl.constexpr, g: tl.constexpr
+):
     """The integer sum and the aligned c, rounded: float64, a zero is +0."""
     addend = (c * power(f.fraction_bits - emax)).to(tl.int64)
     value = (total + addend).to(tl.float64) * power(emax - f.fraction_bits)
@@ -112,7 +114,9 @@ def _group_sum(zero, a_at, b_at, a_k, b_k, k0, end, size, down, right):
     total = zero
     for m in range(size):
         x = tl.load(a_at + (k0 + m) * a_k, mask=within(down, k0 + m, end), other=0.0).to(zero.dtype)
-        y = tl.load(b_at + (k0 + m) * b_k, mask=within(right, k0 + m, end), other=0.0).to(zero.dtype)
+        y = tl.load(b_at + (k0 + m) * b_k, mask=within(right, k0 + m, end), other=0.0).to(
+            zero.dtype
+        )
         total += x[:, None] * y[None, :]
     return total
 
@@ -121,7 +125,9 @@ def _group_sum(zero, a_at, b_at, a_k, b_k, k0, end, size, down, right):
 def _special_group(infinite, bad, scale, a_at, b_at, a_k, b_k, k0, end, size, down, right):
     for m in range(size):
         x = tl.load(a_at + (k0 + m) * a_k, mask=within(down, k0 + m, end), other=0.0).to(tl.float64)
-        y = tl.load(b_at + (k0 + m) * b_k, mask=within(right, k0 + m, end), other=0.0).to(tl.float64)
+        y = tl.load(b_at + (k0 + m) * b_k, mask=within(right, k0 + m, end), other=0.0).to(
+            tl.float64
+        )
         p = x[:, None] * y[None, :] * scale
         endless = tl.abs(p) == float("inf")
         bad = bad | (p != p) | (endless & (infinite != 0.0) & (infinite != p))

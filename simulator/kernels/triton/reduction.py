@@ -104,7 +104,7 @@ def add_rows(
     out_at, index_at, source_at, count, columns, seed, stream,
     v: tl.constexpr, t: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """out[index[s]] += source[s] for s ascending, (R, C), (S,), (S, C); element s C + c of the bits.
+    """out[index[s]] += source[s] for s ascending, (R, C), (S,), (S, C); bits s C + c.
 
     A program owns its columns, so one row after the other is read and written by the same threads.
     """

@@ -1,4 +1,4 @@
-"""Sums, quotients and roots rounded to odd, in float32 or float64: the twins of `odd.py`, `chain.py`.
+"""Sums rounded to odd, in float32 or float64: the twins of `odd.py` and `chain.py`.
 
 A float rounded to odd is the exact result, or whichever of its neighbours has the last bit 1;
 rounded once more to two bits less it equals the exact result rounded at once. The error of a sum is

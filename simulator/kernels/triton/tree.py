@@ -13,7 +13,7 @@ import triton.language as tl
 from ....formats.device.triton.bits import round_bits
 from .align import load_vector
 from .exact import cascade, join, sum_in_digits
-from .sums import bits_of, flushed, float_of, to_odd_sum
+from .sums import bits_of, float_of, flushed, to_odd_sum
 
 
 @triton.jit
