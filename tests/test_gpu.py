@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tapeout.formats import InputError, Stochastic, decode, encode, list_formats, quantize
+from tapeout.formats.format import FLOAT32, fits
 from tapeout.simulator import DotUnit, emulate, list_chips, load_chip, load_recipe
 
 pytestmark = [
@@ -67,7 +68,7 @@ def test_conversions(name: str) -> None:
 
 def operand(rng: np.random.Generator, fmt: Any, *shape: int) -> torch.Tensor:
     x = rng.standard_normal(shape) * 2.0 ** rng.integers(-6, 7, shape)
-    kind = np.float64 if fmt.name == "float64" else np.float32
+    kind = np.float32 if fits(fmt, FLOAT32) else np.float64
     return torch.from_numpy(quantize(x.astype(kind), fmt))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tapeout.formats import InputError, quantize
 from tapeout.formats.device.place import NoKernel, host_fallback, host_tensors_too
-from tapeout.formats.format import ArithmeticFormat
+from tapeout.formats.format import FLOAT32, ArithmeticFormat, fits
 from tapeout.simulator import DotUnit, list_chips, load_chip
 from tapeout.simulator.order import Promotion, Sequence, SplitK
 from tapeout.simulator.order.around import Addition
@@ -28,7 +28,7 @@ def operand(rng: np.random.Generator, fmt: ArithmeticFormat, *shape: int, spread
     x = rng.standard_normal(shape) * 2.0 ** rng.integers(-spread, spread + 1, shape)
     x[rng.random(shape) < 0.08] = 0.0
     x[rng.random(shape) < 0.04] = -0.0
-    kind = np.float64 if fmt.name == "float64" else np.float32
+    kind = np.float32 if fits(fmt, FLOAT32) else np.float64
     return np.asarray(quantize(x.astype(kind), fmt))
 
 

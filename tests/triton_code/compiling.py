@@ -46,9 +46,11 @@ class _Target:
         return 0
 
 
-def compile_launches(capability: int, launches: Callable[[], None]) -> list[dict[str, Any]]:
-    """The kernels that `launches` asks for, compiled, each specialisation once."""
-    found: dict[str, dict[str, Any]] = {}
+def compile_launches(
+    capability: int, launches: Callable[[], None], tell: Callable[[dict[str, Any]], None]
+) -> None:
+    """Compile the kernels that `launches` asks for, and tell of each specialisation once."""
+    found: set[str] = set()
     plain: Any = JITFunction.run
 
     def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
@@ -57,7 +59,9 @@ def compile_launches(capability: int, launches: Callable[[], None]) -> list[dict
         step = meant.get("s")
         if name == "matmul" and getattr(step, "fma", 0):
             name = "matmul_fma"
-        found.setdefault(compiled.hash, report(name, self.fn.__module__, compiled.asm["ptx"]))
+        if compiled.hash not in found:
+            found.add(compiled.hash)
+            tell(report(name, self.fn.__module__, compiled.asm["ptx"]))
         return compiled
 
     # Nothing is launched, so results are what their memory holds: zeros, which index nothing amiss.
@@ -71,7 +75,6 @@ def compile_launches(capability: int, launches: Callable[[], None]) -> list[dict
     finally:
         JITFunction.run = plain  # type: ignore[method-assign]
         torch.empty, torch.empty_like = empty, empty_like
-    return list(found.values())
 
 
 def report(name: str, module: str, ptx: str) -> dict[str, Any]:
@@ -86,8 +89,7 @@ def main() -> None:
     from .launches import every_kernel, few_kernels
 
     launches = few_kernels if sys.argv[2:] == ["few"] else every_kernel
-    for row in compile_launches(int(sys.argv[1]), launches):
-        print(json.dumps(row))
+    compile_launches(int(sys.argv[1]), launches, lambda row: print(json.dumps(row), flush=True))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from ...kernels.chain_random import block_steps, random_width
 from ...order import Chain
 from ..chain_plan import LARGEST_PRODUCT, PEAK, innocuous
 from ..layout import Formats, Place, lowest_bit
-from .tiles import programs, start
+from .tiles import MOST, WIDE, programs, start
 
 _SMALLEST = 2.0**-126
 _BLOCK = 1024
@@ -216,7 +216,8 @@ def _run(
 
     single = plan.lane is torch.float32
     kind = torch.int32 if single else torch.int64
-    tiles, batch = programs(a, b)
+    most = WIDE if single and order.random_bits is None else MOST
+    tiles, batch = programs(a, b, most)
     peaks = torch.zeros(tiles * batch, dtype=kind, device=a.device)
     bits, out = order.random_bits or 1, c.clone()
     share = block_steps(bits)
@@ -227,7 +228,7 @@ def _run(
     start(
         kernels.matmul, a, b, (out, peaks), after=after, s=plan.sums, gs=plan.sums_to,
         p=plan.products, gp=plan.products_to, LANE=tl.float32 if single else tl.float64,
-        WIDTH=random_width(bits),
+        WIDTH=random_width(bits), most=most,
     )  # fmt: skip
     return out, peaks
 

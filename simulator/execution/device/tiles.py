@@ -7,36 +7,42 @@ import torch
 from torch import Tensor
 
 from ....formats.device.launch import blocks, launch
+from ....formats.device.place import NoKernel
 from ....formats.format import ArithmeticFormat, FloatFormat
 from ..layout import Formats
 
-#: Rows and columns of a program's tile, at most and at least.
-MOST, LEAST = 64, 16
+#: Rows and columns of a program's tile: of float32 sums alone, of any others, and at least. A
+#: program has 128 threads, so these leave 32 and 8 sums to a thread.
+WIDE, MOST, LEAST = 64, 32, 16
 
 
 def start(kernel: Any, a: Tensor, b: Tensor, tensors: tuple[Any, ...], **rest: Any) -> None:
     """Launch over the tiles of a (B, M, K) @ b (B, K, N); `tensors` stand before the sizes.
 
-    rest: `after`, what stands after the strides, and the constants.
+    rest: `after`, what stands after the strides; `most`, of a tile's sides; and the constants.
     """
+    for x in (a, b):  # places within an operand are 32-bit numbers of its strides
+        if x.numel() >= 2**31:
+            raise NoKernel(f"an operand of {x.numel()} elements, more than 2^31 - 1,")
     _, rows, depth = a.shape
-    columns = b.shape[2]
-    tile = {"ROWS": _side(rows), "COLUMNS": _side(columns)}
+    columns, most = b.shape[2], rest.pop("most", MOST)
+    tile = {"ROWS": _side(rows, most), "COLUMNS": _side(columns, most)}
     after = rest.pop("after", ())
     launch(
-        kernel, programs(a, b), a, b, *tensors, rows, columns, depth, *a.stride(), *b.stride(),
+        kernel, programs(a, b, most), a, b, *tensors, rows, columns, depth, *a.stride(), *b.stride(),
         *after, **rest, **tile,
     )  # fmt: skip
 
 
-def programs(a: Tensor, b: Tensor) -> tuple[int, int]:
+def programs(a: Tensor, b: Tensor, most: int = MOST) -> tuple[int, int]:
     """The grid of `start`."""
-    tiles = blocks(a.shape[1], _side(a.shape[1])) * blocks(b.shape[2], _side(b.shape[2]))
+    rows, columns = a.shape[1], b.shape[2]
+    tiles = blocks(rows, _side(rows, most)) * blocks(columns, _side(columns, most))
     return tiles, a.shape[0]
 
 
-def _side(size: int) -> int:
-    return min(MOST, max(LEAST, 1 << max(size - 1, 0).bit_length()))
+def _side(size: int, most: int) -> int:
+    return min(most, max(LEAST, 1 << max(size - 1, 0).bit_length()))
 
 
 class Extent(NamedTuple):

@@ -106,7 +106,7 @@ def add_rows(
 ):  # fmt: skip
     """out[index[s]] += source[s] for s ascending, (R, C), (S,), (S, C); bits s C + c.
 
-    A program owns its columns, so one row after the other is read and written by the same threads.
+    A program owns its columns, and waits for all of its threads between two rows.
     """
     column = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = column < columns
@@ -116,3 +116,4 @@ def add_rows(
         x = tl.load(out_at + place, mask=inside, other=0.0)
         y = tl.load(source_at + number, mask=inside, other=0.0).to(x.dtype)
         tl.store(out_at + place, _joined(x, y, number, seed, stream, v, t), mask=inside)
+        tl.debug_barrier()  # the next row may be this one, read by another thread
