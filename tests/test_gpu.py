@@ -100,7 +100,7 @@ def test_units_of_all_chips(name: str) -> None:
 def test_a_training_step(recipe: str) -> None:
     """The same weights after two steps; functions of CUDA's library may differ from the CPU's in
     the last bit of float64, so what is held is that nearly all weights are the same bits."""
-    from .programs.models import gpt2
+    from tapeout.tests.programs.models import gpt2
 
     model = gpt2(width=64, layers=2, heads=4, vocabulary=64)
     tokens = torch.randint(0, 64, (2, 32))

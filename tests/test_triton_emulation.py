@@ -10,8 +10,7 @@ from torch import nn
 
 from tapeout.formats.device.place import host_tensors_too
 from tapeout.simulator import emulate, load_chip, load_recipe
-
-from .programs.models import gpt2
+from tapeout.tests.programs.models import gpt2
 
 pytest.importorskip("triton")
 if torch.cuda.is_available():
@@ -51,6 +50,28 @@ def assert_same_training(chip: str, recipe: str, steps: int = 1, **options: Any)
     assert got[3] == want[3] and not got[3]["host"]
 
 
+@pytest.mark.parametrize("foreach", [False, True])
+def test_a_step_of_a_perceptron_is_the_same_bytes_under_fp8(foreach: bool) -> None:
+    """With AdamW tensor by tensor, and in lists, as PyTorch runs it for CUDA tensors."""
+    trained = []
+    for there in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 4), nn.GELU(), nn.Linear(4, 3))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, foreach=foreach)
+        x, y = torch.randn(6, 5), torch.tensor([0, 1, 2, 0, 1, 2])
+        way = host_tensors_too() if there else nullcontext()
+        chip, recipe = load_chip("nvidia-h100"), load_recipe("fp8")
+        with way, emulate(chip, recipe, model=model, seed=3) as trace:
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        weights = [p.detach() for p in model.parameters()]
+        trained.append((weights, repr(trace.take()), trace.coverage()))
+    (one, rows, ways), (other, there_rows, there_ways) = trained
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert rows == there_rows and ways == there_ways and not ways["host"]
+
+
+@pytest.mark.slow
 def test_a_step_of_gpt2_is_the_same_bytes_under_fp8() -> None:
     assert_same_training("nvidia-h100", "fp8")
 
@@ -65,3 +86,12 @@ def test_a_step_of_gpt2_is_the_same_bytes_under_fp8() -> None:
 )  # fmt: skip
 def test_steps_are_the_same_bytes_under_other_recipes(chip: str, recipe: str) -> None:
     assert_same_training(chip, recipe, steps=2, sample_every=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("subject", ["conversions", "products", "training"])
+def test_the_benchmark_runs_at_tiny_sizes(subject: str) -> None:
+    from tapeout.tests.bench.gpu import SUBJECTS, TINY
+
+    table = SUBJECTS[subject](TINY)
+    assert table.row_count >= 3

@@ -1,6 +1,7 @@
 """Triton's conversions, in its interpreter on tensors in memory, against the CPU kernels."""
 
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -63,12 +64,12 @@ def both(call):  # type: ignore[no-untyped-def]
     return found
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_conversions_equal_the_cpu_kernels_to_the_bit(name: str) -> None:
+def compare_conversions(name: str, ways: Iterable[tuple[str | Stochastic, str]]) -> None:
+    """quantize and encode in each of the ways, decode in the end."""
     single, compared = numbers(), 0
     clean = torch.nan_to_num(single, 1.0, 2.0**20, -(2.0**20))
     has_nan = getattr(get_format(name), "grid").has_nan  # noqa: B009, a codebook has none
-    for n, (rounding, policy) in enumerate(itertools.product(ROUNDINGS, POLICIES)):
+    for n, (rounding, policy) in enumerate(ways):
         x = single if has_nan else clean
         x = x.double() * (1 + 2.0**-40) if n % 3 == 2 else x
         options = {"rounding": rounding, "overflow": policy, "seed": 2**40 + 3, "stream": 5}
@@ -82,7 +83,20 @@ def test_conversions_equal_the_cpu_kernels_to_the_bit(name: str) -> None:
         compared += 1
     want, got = both(lambda: decode(encode(clean, name), name))
     assert_same_bits(got, want)
-    assert compared >= len(ROUNDINGS)
+    assert compared >= 3
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_conversions_equal_the_cpu_kernels_to_the_bit(name: str) -> None:
+    """Every rounding, with the policies in turn."""
+    policies = itertools.cycle(POLICIES if name.startswith(("int", "uint", "q")) else POLICIES[:4])
+    compare_conversions(name, zip(ROUNDINGS, policies, strict=False))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_rounding_with_every_policy(name: str) -> None:
+    compare_conversions(name, itertools.product(ROUNDINGS, POLICIES))
 
 
 def test_narrow_dtypes_flushes_and_given_bits() -> None:
@@ -132,7 +146,14 @@ def matrix() -> Tensor:
 
 @pytest.mark.parametrize(
     "name",
-    ["mxfp8_e4m3", "mxfp6_e3m2", "mxfp4", "mxint8", "nvfp4", "float8_e4m3fn_128x128", "int4_g32"],
+    [
+        "mxfp8_e4m3",
+        "nvfp4",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("mxfp6_e3m2", "mxfp4", "mxint8", "float8_e4m3fn_128x128", "int4_g32")
+        ),
+    ],
 )
 @pytest.mark.parametrize(
     ("rounding", "axis"), [("nearest_even", None), ("up", None), (Stochastic(8), -2)]

@@ -44,7 +44,7 @@ def test_kernels_of_a_few_operations_compile_to_exact_code() -> None:
 
 
 def test_the_reader_of_code_sees_what_it_looks_for() -> None:
-    from .triton_code.compiling import report
+    from tapeout.tests.triton_code.compiling import report
 
     code = "mul.ftz.f32 a;\nfma.rn.f32 b;\ndiv.approx.f32 c;\nwgmma.mma_async d;\n// fma.rn.f32\n"
     row = report("x", "y", code)

@@ -12,8 +12,7 @@ from tapeout.simulator.phase import Phase
 from tapeout.simulator.tracing import Trace
 from tapeout.simulator.units import VectorUnit
 from tapeout.simulator.vector import VectorWork
-
-from .test_triton_formats import assert_same_bits
+from tapeout.tests.test_triton_formats import assert_same_bits
 
 pytest.importorskip("triton")
 if torch.cuda.is_available():
@@ -55,7 +54,13 @@ def same(row: dict[str, Any], call: Any) -> None:
     assert_same_bits(got, want)
 
 
-@pytest.mark.parametrize("row", UNITS, ids=lambda r: f"{r['format']} {r['rounding']}")
+EACH = [
+    pytest.param(row, marks=pytest.mark.slow if n in (1, 4, 6) else (), id=f"{n}")
+    for n, row in enumerate(UNITS)
+]
+
+
+@pytest.mark.parametrize("row", EACH)
 def test_arithmetic_equals_the_cpu_to_the_bit(row: dict[str, Any]) -> None:
     a, b, c = (numbers(40, 9, seed=n) for n in range(3))
     single = row["format"] != "float64"
@@ -68,7 +73,7 @@ def test_arithmetic_equals_the_cpu_to_the_bit(row: dict[str, Any]) -> None:
     same(row, lambda w: w.root((a if single else a.double()).abs()))
 
 
-@pytest.mark.parametrize("row", UNITS, ids=lambda r: f"{r['format']} {r['rounding']}")
+@pytest.mark.parametrize("row", EACH)
 def test_sums_and_accumulations_equal_the_cpu_to_the_bit(row: dict[str, Any]) -> None:
     kind = torch.float64 if row["format"] == "float64" else torch.float32
     x = numbers(3, 13, 6, seed=4).to(kind)
