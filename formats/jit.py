@@ -23,6 +23,8 @@ from numba.np.ufunc.parallel import _launch_threads
 
 ROOT = Path(__file__).parent.parent
 _HOME = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tapeout"
+#: Folders among the kernels' that hold no numba kernel.
+_NO_KERNELS = ("device", "triton")
 _config: Any = numba.config  # pyright: ignore[reportPrivateImportUsage]
 
 
@@ -31,7 +33,7 @@ def _cache_folder(*sources: str) -> str:
     digest = hashlib.sha256(numba.__version__.encode())
     paths = [ROOT / source for source in sources]
     files = {file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])}
-    for file in sorted(files):
+    for file in sorted(file for file in files if file.parent.name not in _NO_KERNELS):
         digest.update(file.read_bytes())
     return str(_HOME / digest.hexdigest()[:12])
 
