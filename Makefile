@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+DOCS := $(VENV)/docs-installed
 
-.PHONY: demo test test-all dev check format bench clean help
+.PHONY: demo test test-all dev check format bench docs clean help
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -16,7 +17,8 @@ demo: $(STAMP)  ## run the quickstart study (about four minutes on two cores) an
 test: $(STAMP)  ## all tests but the nightly sweeps, about 10 minutes on two cores
 	$(BIN)/python -m pytest -n 2 -m "not slow and not gpu"
 
-test-all: $(STAMP)  ## the nightly sweeps too
+test-all: $(STAMP)  ## the nightly sweeps too, and the engine on a Ray of this machine
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[ray,tensorboard]'
 	$(BIN)/python -m pytest -n 2
 
 check: dev  ## format, lint, types and the floors
@@ -28,6 +30,9 @@ check: dev  ## format, lint, types and the floors
 
 bench: $(STAMP)  ## speed of the kernels as ratios, measured side by side
 	$(BIN)/python -m tapeout.tests.bench
+
+docs: $(DOCS)  ## the documentation, into build/docs; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 format: $(STAMP)  ## rewrite the sources in the house style
 	$(BIN)/ruff check --fix .
@@ -46,3 +51,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[posits]' 2>/dev/null \
 		|| echo "SoftPosit could not be built (it needs a C compiler): its tests are skipped"
 	@touch $(STAMP)
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $(DOCS)

@@ -1,4 +1,4 @@
-"""The command line: `tapeout run | report | chips | formats | verify | vectors | probe`.
+"""The command line: `tapeout init | run | runs | report | blame | compare | chips | verify | ...`.
 
 Exit codes: 0 done, 1 a finding (a run failed, --check was asked and not passed, or a profile does
 not give the outputs it is verified against), 2 bad input, 3 the machine lacks a unit that was to
@@ -14,9 +14,13 @@ import click
 from . import __version__
 
 # These import torch, numba and rich only when they run: --help answers at once.
+from .commands.blame import blame
 from .commands.chip import chips
+from .commands.comparison import compare
 from .commands.format import formats
 from .commands.probe import probe
+from .commands.runs import runs
+from .commands.scenario import init, schema
 from .commands.study import report, run
 from .commands.verification import vectors, verify
 
@@ -27,7 +31,9 @@ def cli() -> None:
     """See whether training survives a chip's arithmetic before you commit to the chip."""
 
 
-for command in (run, report, chips, formats, verify, vectors, probe):
+for command in (
+    init, run, runs, report, blame, compare, schema, chips, formats, verify, vectors, probe,
+):  # fmt: skip
     cli.add_command(command)
 
 

@@ -11,36 +11,79 @@ from .output import JSON, print_json, print_table
 
 if TYPE_CHECKING:
     from ..reports import VerdictRow
+    from ..scenarios import Study
 
 PASSED = {"STABLE", "REFERENCE"}
+SET = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace a value of the file, as train.steps=100; may be repeated.",
+)
+#: Below so many steps in all, measuring one first would take longer than the runs.
+FEW_STEPS = 200
 CHECK = click.option("--check", is_flag=True, help="Exit with 1 unless every verdict is STABLE.")
 
 
 @click.command()
 @click.argument("scenario")
 @click.option("--out", type=Path, default=Path("runs"), show_default=True, help="Where to write.")
-@click.option("--jobs", type=int, help="Runs at a time, one core each.  [default: all cores]")
+@click.option("--jobs", type=int, help="Runs at a time.  [default: as many as there are cores]")
+@SET
+@click.option("--estimate", is_flag=True, help="Only say what the runs will cost.")
+@click.option(
+    "--engine",
+    default="local",
+    show_default=True,
+    metavar="local|ray|ray://HOST:PORT",
+    help="Where to compute: this machine, its Ray, or a Ray cluster.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard event files too.")
 @CHECK
 @JSON
-def run(scenario: str, out: Path, jobs: int | None, check: bool, as_json: bool) -> int:
+def run(
+    scenario: str,
+    out: Path,
+    jobs: int | None,
+    settings: tuple[str, ...],
+    estimate: bool,
+    engine: str,
+    tensorboard: bool,
+    check: bool,
+    as_json: bool,
+) -> int:
     """Run every optimizer, chip and seed of SCENARIO, then judge and report.
 
-    SCENARIO is a name from the library (quickstart, digits-vit) or a path to a TOML file.
-    Runs that have finished before are not computed again; interrupted ones continue.
+    SCENARIO is a name from the library (quickstart, digits-vit, quadratic) or a path to a TOML
+    file. Runs that have finished before are not computed again; interrupted ones continue. Ctrl-C
+    finishes the steps under way and saves; twice stops at once.
 
     \b
     Examples:
       tapeout run quickstart
       tapeout run my-study.toml --out /data/runs --jobs 8
+      tapeout run my-study.toml --set train.steps=100 --set optimizers.adamw.lr=0.01
+      tapeout run my-study.toml --estimate
+      tapeout run my-study.toml --out /shared/runs --engine ray://head:10001
       tapeout run quickstart --json --check > verdict.json
     """
     from rich.console import Console
 
+    from ..formats import InputError
     from ..reports import write_report
     from ..scenarios import make_display, open_study, run_study
 
-    study = open_study(scenario, out)
-    endings = run_study(study, make_display(Console(stderr=True)), jobs)
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs = {jobs} must be at least 1")
+    study = open_study(scenario, out, settings, write=not estimate)
+    if estimate:
+        return print_estimate(study, jobs, as_json)
+    steps = sum(run.train.steps for run in study.runs)
+    if steps >= FEW_STEPS:
+        tell_estimate(study, jobs)
+    display = make_display(Console(stderr=True))
+    endings = run_study(study, display, jobs, engine=engine, tensorboard=tensorboard)
     report = write_report(study.path)
     failed = [f"{ending.run.label}: {ending.error}" for ending in endings if ending.error]
     if as_json:
@@ -52,6 +95,35 @@ def run(scenario: str, out: Path, jobs: int | None, check: bool, as_json: bool) 
             click.echo(f"failed: {sentence}", err=True)
         click.echo(f"report: {report.html}")
     return int(bool(failed) or (check and not passed(report.rows)))
+
+
+def print_estimate(study: "Study", jobs: int | None, as_json: bool) -> int:
+    """What the study will cost, on the output stream."""
+    from ..scenarios.estimate import estimate_study
+
+    found = estimate_study(study, jobs, lambda text: click.echo(text, err=True))
+    if as_json:
+        print_json(asdict(found) | {"study": str(study.path), "hours": found.hours})
+    else:
+        click.echo(found.describe())
+    return 0
+
+
+def tell_estimate(study: "Study", jobs: int | None) -> None:
+    """What the study will cost, on the error stream, before it starts.
+
+    A run that fails in its first step is no reason to keep the others from starting.
+    """
+    from ..formats import InputError
+    from ..scenarios.estimate import estimate_study
+
+    def note(text: str) -> None:
+        click.echo(text, err=True)
+
+    try:
+        note(estimate_study(study, jobs, note).describe())
+    except InputError as error:
+        note(f"no estimate: {error}")
 
 
 @click.command()

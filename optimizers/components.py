@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from .base import wide
+from .kernels.noise import NORMAL
 from .medians import Medians, medians_in
-from .noise import NOISE_LAWS, normal
+from .noise import NOISE_LAWS, Place, variates
 
 Group = dict[str, Any]
 State = dict[str, Any]
@@ -35,7 +36,7 @@ def storage(group: Group) -> Medians:
     return medians_in(group["storage"], group["storage_rounding"], PLACE)
 
 
-def begin(w0: Tensor, group: Group, generator: torch.Generator) -> State:
+def begin(w0: Tensor, group: Group, place: Place) -> State:
     """The state before the first step: medians from the weights `w0`, momenta zero."""
     w0 = w0.detach().to(wide(w0))
     if group["init"] == "exact":
@@ -43,7 +44,7 @@ def begin(w0: Tensor, group: Group, generator: torch.Generator) -> State:
         m = (torch.stack((w0.clamp(min=0.0), (-w0).clamp(min=0.0))) + group["floor"]) / mean
     else:
         spread = w0.square().mean().sqrt()
-        m = (spread * normal(torch.stack((w0, w0)), generator)).abs() + ANCESTOR_FLOOR
+        m = (spread * variates(torch.stack((w0, w0)), NORMAL, place)).abs() + ANCESTOR_FLOOR
     state = {"m": storage(group).store(m)}
     if group["prior"] == "initial" and group["regularizer"] == "lognormal":
         state["prior"] = state["m"].clone()
@@ -56,17 +57,21 @@ def medians(state: State, group: Group) -> Tensor:
     return storage(group).values(state["m"], state["v"].dtype)
 
 
-def drawn(state: State, group: Group, sigma: float, generator: torch.Generator) -> Tensor:
-    """One sample w± = m±·ε±, from the next numbers of `generator`; the medians where σ = 0."""
+def drawn(state: State, group: Group, sigma: float, place: Place) -> Tensor:
+    """One sample w± = m±·ε±, from the numbers at `place`; the medians where σ = 0."""
     m = medians(state, group)
     if sigma == 0.0:
         return m
-    return NOISE_LAWS[group["noise"]].draw(m, sigma, generator).mul_(m)
+    return NOISE_LAWS[group["noise"]].draw(m, sigma, place).mul_(m)
 
 
 def difference(components: Tensor, like: Tensor) -> Tensor:
     """w = w⁺ − w⁻, within the finite numbers of the parameter `like`."""
-    w = components[0] - components[1]
+    return finite(components[0] - components[1], like)
+
+
+def finite(w: Tensor, like: Tensor) -> Tensor:
+    """w, in place, within the finite numbers of the parameter `like`."""
     if like.dtype == torch.float16:
         w.clamp_(-torch.finfo(like.dtype).max, torch.finfo(like.dtype).max)
     return w
@@ -81,13 +86,14 @@ def log_gradient(group: Group, sample: Tensor, gradient: Tensor) -> Tensor:
     return u
 
 
-def advance(state: State, group: Group, u: Tensor, generator: torch.Generator) -> None:
+def advance(state: State, group: Group, u: Tensor, place: Place) -> None:
     """One step of the medians and momenta, in place.
 
     v_temp± = β₁v± + (1−β₁)u±;  m± ← m±·exp(−η(sign(v_temp±) + λR(m±)));  v± ← β₂v± + (1−β₂)u±.
 
     u is kept within a quarter of the largest float, where sums of two cannot overflow (not
-    from the paper); medians stay within `medians.limits`.
+    from the paper); medians stay within `medians.limits`. Every product and sum is an operation of
+    its own, so that `kernels.lmd` can compute the same bits.
     """
     beta1, beta2 = group["betas"]
     if group["temperature"]:
@@ -95,17 +101,18 @@ def advance(state: State, group: Group, u: Tensor, generator: torch.Generator) -
     # A shared u is the gradient itself, which stays the user's.
     clamp = u.clamp if group["momentum"] == "shared" else u.clamp_
     u = clamp(*LARGEST[u.dtype])
-    direction = torch.lerp(state["v"], u, 1 - beta1)
-    state["v"].lerp_(u, 1 - beta2)
+    direction = (state["v"] * beta1).add_(u * (1 - beta1))
+    state["v"].mul_(beta2).add_(u * (1 - beta2))
     if group["momentum"] == "shared":
         direction = torch.stack((direction, -direction))
     if group["update"] == "sign":
         direction.sign_()
     if group["decay"]:
-        direction.add_(REGULARIZERS[group["regularizer"]](state, group), alpha=group["decay"])
+        pull = REGULARIZERS[group["regularizer"]](state, group)
+        direction.add_(pull.mul_(group["decay"]))
     # Left out at η = 0, where an infinite direction would make NaN.
     if group["lr"]:
-        storage(group).move(state["m"], group["lr"], direction, generator)
+        storage(group).move(state["m"], group["lr"], direction, place)
 
 
 Regularizer = Callable[[State, Group], Tensor]

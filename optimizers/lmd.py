@@ -10,11 +10,13 @@ from torch import Tensor
 from ..formats.errors import InputError
 from .checked import CheckedOptimizer
 from .checks import step_allowed, whole
-from .components import PLACE, advance, begin, drawn, log_gradient
+from .components import PLACE, begin
 from .lmd_blocks import Block, Total, accumulate, blocks_of
 from .lmd_evaluation import evaluated
 from .lmd_options import check_options
 from .lmd_plain import add_plain, step_plain
+from .lmd_steps import draw, shares, step
+from .noise import ROUNDING, START, TRAINING, Draws, Place
 
 
 class LMD(CheckedOptimizer):
@@ -40,8 +42,8 @@ class LMD(CheckedOptimizer):
     2303.04397), [D] derived here, [?] a choice of this reconstruction.
 
     Args:
-        params: parameters or groups; every option below but samples, seed, keep_sample and
-            nonfinite can be set in a group.
+        params: parameters or groups; every option below but samples, seed, keep_sample,
+            fused and nonfinite can be set in a group.
         lr: η, the relative change of a median in one step.
         betas: β₁, β₂ of v_temp and v [?]; equal ones give the rule with one momentum, sign(v).
         decay: λ, in units of the sign step.
@@ -60,11 +62,16 @@ class LMD(CheckedOptimizer):
         noise: "lognormal" [P], "rayleigh" [A].
         temperature: τ/N of the ancestor, subtracted from u± [A].
         samples: S [R]; more than one needs a closure in `step`.
-        seed: of the noise generator, whose state is part of `state_dict()`.
+        seed: of the noise generator, whose state, a seed and a count, is part of
+            `state_dict()`; see `noise` for the numbers themselves.
         storage: of m±: "median" as it is; "log" its logarithm, where the update is an addition
             [D]; or a logarithmic format such as "lns15g128", codes where it is one integer add
             [D, ?]: see `medians.CodedMedians`, also for `storage_rounding`.
         keep_sample: keep w± from drawing to the next step, rather than drawing it twice.
+        fused: step float32 medians on the CPU in one compiled pass, with the exp and log of
+            `elementary`: within 1.28 ulp, the same bits on every machine and number of threads.
+            Off, inside an emulation or under another torch dispatch mode, and for codes, float64
+            and other devices, every operation is torch's, so that a chip rounds each.
         nonfinite: "refuse" or "skip" a step with a NaN or infinite gradient; those are counted
             in `counters`.
         rule: "adamw" in a group makes it a plain AdamW group without noise; lr, betas, `eps`
@@ -102,6 +109,7 @@ class LMD(CheckedOptimizer):
         storage: str = "median",
         storage_rounding: str = "stochastic",
         keep_sample: bool = True,
+        fused: bool = True,
         samples: int = 1,
         seed: int = 0,
         nonfinite: str = "refuse",
@@ -109,8 +117,9 @@ class LMD(CheckedOptimizer):
         self.samples = whole(samples, 1, "samples", PLACE)
         self.seed = whole(seed, 0, "seed", PLACE)
         self.keep_sample = keep_sample
-        self.generator = torch.Generator().manual_seed(seed)
-        self._sample_start = self.generator.get_state()
+        self.fused = fused
+        self.generator = Draws(seed)
+        self._sample_start = 0
         defaults = dict(
             lr=lr, betas=betas, decay=decay, sigma=sigma, floor=floor, regularizer=regularizer,
             prior=prior, momentum=momentum, update=update, init=init, noise=noise,
@@ -130,7 +139,7 @@ class LMD(CheckedOptimizer):
         group["drawn_sigma"] = group["sigma"]
         if group["rule"] == "lmd":
             for p in group["params"]:
-                self.state[p] = begin(p, group, self.generator)
+                self.state[p] = begin(p, group, self.generator.take(START))
         self._made = None
         if self._constructed:
             self._draw_sample(renew=True)
@@ -145,7 +154,8 @@ class LMD(CheckedOptimizer):
         """
         if closure is None and self.samples > 1:
             raise InputError(f"LMD: samples = {self.samples} needs step(closure): pass one")
-        totals, sums = dict[tuple[Block, int], Total](), dict[Tensor, Tensor]()
+        totals = dict[Block, list[Total]]() if self.samples > 1 else None
+        sums = dict[Tensor, Tensor]()
         loss, start = None, self._sample_start
         try:
             for sample in range(self.samples):
@@ -158,16 +168,14 @@ class LMD(CheckedOptimizer):
                     self.counters["skipped_steps"] += 1
                     self._return_to(start)
                     return loss
-                if self.samples > 1:
-                    accumulate(totals, self._gradients())
+                if totals is not None:
+                    accumulate(totals, self._shares())
                 add_plain(sums, self.param_groups)
         except InputError:
             self._return_to(start)
             raise
-        for total in totals.values() if self.samples > 1 else self._gradients():
-            self._advance(*total)
+        self._advance(totals)
         step_plain(sums, self.param_groups, self.state, self.samples)
-        self._draw_sample(renew=True)
         return loss
 
     def eval_weights(
@@ -188,104 +196,87 @@ class LMD(CheckedOptimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles; the blocks are made anew."""
-        kept = ("samples", "seed", "keep_sample", "_sample_start", "_constructed")
+        kept = (
+            "samples", "seed", "keep_sample", "fused", "generator", "_sample_start", "_constructed",
+        )  # fmt: skip
         own = {name: getattr(self, name) for name in kept}
-        return (
-            super().__getstate__() | own | {"_made": None, "generator": self.generator.get_state()}
-        )
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """The counterpart of `__getstate__`; torch's load_state_dict calls it too."""
-        super().__setstate__(state)
-        if isinstance(self.generator, Tensor):
-            numbers, self.generator = self.generator, torch.Generator()
-            self.generator.set_state(numbers)
+        return super().__getstate__() | own | {"_made": None}
 
     def state_dict(self) -> dict[str, Any]:
-        """torch's state_dict, and the states of the generator: now, and at the current sample."""
+        """torch's state_dict, the state of the generator, and the draw of the current sample."""
         return super().state_dict() | {
-            "generator": self.generator.get_state(),
-            "sample_start": self._sample_start.clone(),
+            "generator": self.generator.state(),
+            "sample_start": self._sample_start,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict`; load the parameters too, they hold the current sample.
 
         Raises:
-            InputError: it is not the state of an LMD optimizer.
+            InputError: it is not the state of an LMD optimizer, or of one with another generator.
         """
         missing = {"generator", "sample_start"} - state_dict.keys()
         if missing:
             raise InputError(
                 f'LMD: the state_dict has no "{min(missing)}": it is not the state of an LMD'
             )
+        generator = Draws.restored(state_dict["generator"])
         super().load_state_dict(state_dict)
-        self._made = None
-        self.generator.set_state(state_dict["generator"].clone())
-        self._sample_start = state_dict["sample_start"].clone()
+        self._made, self.generator = None, generator
+        self._sample_start = int(state_dict["sample_start"])
         self._blocks()  # laid out now, not as a part of the next step
 
     def _blocks(self) -> list[Block]:
         """The blocks of all LMD groups, in the order in which they draw their noise."""
         if self._made is None or not all(block.whole() for block in self._made):
-            groups = [group for group in self.param_groups if group["rule"] == "lmd"]
-            self._made = [block for group in groups for block in blocks_of(group, self.state)]
+            self._made = []
+            for group in (group for group in self.param_groups if group["rule"] == "lmd"):
+                first = self._made[-1].stop if self._made else 0
+                self._made += blocks_of(group, self.state, first)
         return self._made
 
     @torch.no_grad()
     def _draw_sample(self, renew: bool = False) -> None:
-        """Write the next noisy sample into the parameters and remember where it starts.
+        """Write the next noisy sample into the parameters and remember which draw it is.
 
         A changed σ counts from the first sample of a step on, which is drawn with `renew`.
         """
-        self._sample_start = self.generator.get_state()
+        place = self._next_draw()
         for block in self._blocks():
-            group = block.group
-            if renew:
-                group["drawn_sigma"] = group["sigma"]
-            block.room_for_sample(self.keep_sample and group["drawn_sigma"] > 0)
-            for cut in block.cuts:
-                state = block.cut(cut)
-                sample = drawn(state, group, group["drawn_sigma"], self.generator)
-                block.write(sample, cut)
-                if "sample" in state:
-                    state["sample"].copy_(sample)
+            sigma = block.group["sigma" if renew else "drawn_sigma"]
+            draw(block, place, sigma, self.keep_sample, self.fused)
+        if renew:
+            self._note_sigmas()
 
-    def _return_to(self, start: Tensor) -> None:
-        """Draw the sample that starts at `start` again, unless it is the current one."""
-        if start is not self._sample_start:
-            self.generator.set_state(start)
+    def _next_draw(self) -> Place:
+        self._sample_start = self.generator.position
+        return self.generator.take(TRAINING)
+
+    def _note_sigmas(self) -> None:
+        for group in self.param_groups:
+            group["drawn_sigma"] = group["sigma"]
+
+    def _return_to(self, start: int) -> None:
+        """Draw the sample of draw `start` again, unless it is the current one."""
+        if start != self._sample_start:
+            self.generator.position = start
             self._draw_sample()
 
-    def _gradients(self) -> Iterator[Total]:
+    def _shares(self) -> Iterator[Total]:
         """Every cut's share of u± from this sample, and which parameters have a gradient."""
-        again = self.generator
-        if any(b.group["drawn_sigma"] and "sample" not in b.state for b in self._blocks()):
-            again = torch.Generator()
-            again.set_state(self._sample_start)
+        place = self.generator.place(TRAINING, self._sample_start)
         for block in self._blocks():
-            group = block.group
-            gradient, present = block.gradient()
-            for cut in block.cuts:
-                state = block.cut(cut)
-                sample = state.get("sample")
-                if sample is None:
-                    # Also without a gradient, so that the rest draws the numbers it drew before.
-                    sample = drawn(state, group, group["drawn_sigma"], again)
-                if gradient is not None:
-                    share = gradient[cut].to(sample.dtype)
-                    if self.samples > 1:
-                        share = share / self.samples
-                    yield block, cut, log_gradient(group, sample, share), present
+            yield from shares(block, place, self.samples)
 
-    def _advance(self, block: Block, cut: slice, u: Tensor, present: list[bool]) -> None:
-        """One step of a cut's medians and momenta, of those parameters with a gradient."""
-        if all(present):
-            advance(block.cut(cut), block.group, u, self.generator)
-            return
-        for i, there in enumerate(present):
-            if there:
-                advance(block.states[i], block.group, block.part(u, i), self.generator)
+    def _advance(self, totals: dict[Block, list[Total]] | None) -> None:
+        """One step of all blocks, from `totals` or from the gradients; then the next sample."""
+        old = self.generator.place(TRAINING, self._sample_start)
+        rounding = self.generator.place(ROUNDING, self.generator.position)
+        new = self._next_draw()
+        for block in self._blocks():
+            ours = None if totals is None else totals.get(block, [])
+            step(block, ours, (old, new, rounding), self.keep_sample, self.fused)
+        self._note_sigmas()
 
     def _check_options(self, group: dict[str, Any]) -> None:
         check_options(group)

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .components import State, difference
+from .components import State, difference, finite
+from .kernels.noise import RUN
+from .noise import Place
 
 #: Most weights of a block of several parameters, and of a cut: temporaries of 256 KiB.
 BLOCK = 1 << 15
@@ -24,11 +26,14 @@ class Block:
 
     Attributes:
         state: as `components` has it, for the flat concatenation of the parameters.
-        cuts: the ranges of weights that are computed at a time.
+        cuts: the ranges of weights that are computed at a time, where torch computes.
+        first: the place of the first weight's random numbers, a multiple of RUN.
     """
 
-    def __init__(self, params: list[Tensor], group: dict[str, Any], states: list[State]) -> None:
-        self.params, self.group, self.states = params, group, states
+    def __init__(
+        self, params: list[Tensor], group: dict[str, Any], states: list[State], first: int
+    ) -> None:
+        self.params, self.group, self.states, self.first = params, group, states, first
         self.sizes = [p.numel() for p in params]
         count = sum(self.sizes)
         # Only a contiguous parameter can be written in flat pieces.
@@ -54,6 +59,15 @@ class Block:
         cut = flat[..., first : first + self.sizes[index]]
         return cut.view((*flat.shape[:-1], *self.params[index].shape))
 
+    @property
+    def stop(self) -> int:
+        """The first place that the next block may take."""
+        return self.first + -(-sum(self.sizes) // RUN) * RUN
+
+    def place(self, draw: Place, cut: slice, index: int = 0) -> Place:
+        """Where a cut's random numbers lie in a draw, or a parameter's of a cut that is whole."""
+        return draw.after(self.first + cut.start + sum(self.sizes[:index]))
+
     def cut(self, cut: slice) -> State:
         """Views of the state for one of `cuts`."""
         return {key: flat[..., cut] for key, flat in self.state.items()}
@@ -72,16 +86,45 @@ class Block:
         w = difference(sample, self.params[0])
         if len(self.cuts) > 1:
             self.params[0].view(-1)[cut].copy_(w)
-            return
+        else:
+            self._spread(w)
+
+    def own_row(self) -> Tensor | None:
+        """The only parameter's memory in a row, if it is float32 and lies in order."""
+        p = self.params[0]
+        alone = len(self.params) == 1 and p.dtype == torch.float32 and p.is_contiguous()
+        return p.detach().view(-1) if alone else None
+
+    def spread(self, w: Tensor) -> None:
+        """All weights w, (N,), into the parameters, within their finite numbers."""
+        self._spread(finite(w, self.params[0]))
+
+    def _spread(self, w: Tensor) -> None:
         for p, part in zip(self.params, torch.split(w, self.sizes), strict=True):
             p.copy_(part.view(p.shape))
 
+    def present(self) -> list[bool]:
+        """Which parameters have a gradient."""
+        return [p.grad is not None for p in self.params]
+
+    def ranges(self, present: list[bool]) -> list[tuple[int, int]]:
+        """The first and last + 1 of every run of weights whose parameters are present."""
+        found: list[tuple[int, int]] = []
+        start = 0
+        for there, size in zip(present, self.sizes, strict=False):
+            if there and found and found[-1][1] == start:
+                found[-1] = (found[-1][0], start + size)
+            elif there:
+                found.append((start, start + size))
+            start += size
+        return found
+
     def gradient(self) -> tuple[Tensor | None, list[bool]]:
         """The gradients in a row, zeros for missing ones, and which are there; None if none is."""
-        present = [p.grad is not None for p in self.params]
+        present = self.present()
         if not any(present):
             return None, present
-        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in self.params]
         flat = [part.reshape(-1) for part in parts]
         return torch.cat(flat) if len(flat) > 1 else flat[0], present
 
@@ -95,29 +138,31 @@ class Block:
             state[key] = views[key] = self.part(flat, i)
 
 
-def blocks_of(group: dict[str, Any], states: dict[Tensor, State]) -> Iterator[Block]:
-    """The blocks of a group, in the order of its parameters."""
+def blocks_of(group: dict[str, Any], states: dict[Tensor, State], first: int) -> Iterator[Block]:
+    """The blocks of a group, in the order of its parameters, their random numbers from `first`."""
     gathered: list[Tensor] = []
     for p in group["params"]:
-        first = gathered[0] if gathered else p
+        head = gathered[0] if gathered else p
         full = sum(q.numel() for q in gathered) + p.numel() > BLOCK
-        if gathered and (full or (p.dtype, p.device) != (first.dtype, first.device)):
-            yield Block(gathered, group, [states[q] for q in gathered])
-            gathered = []
+        if gathered and (full or (p.dtype, p.device) != (head.dtype, head.device)):
+            block = Block(gathered, group, [states[q] for q in gathered], first)
+            gathered, first = [], block.stop
+            yield block
         gathered.append(p)
     if gathered:
-        yield Block(gathered, group, [states[q] for q in gathered])
+        yield Block(gathered, group, [states[q] for q in gathered], first)
 
 
 #: The u± of a cut of a block, and which of the block's parameters had a gradient.
 Total = tuple[Block, slice, Tensor, list[bool]]
 
 
-def accumulate(totals: dict[tuple[Block, int], Total], shares: Iterable[Total]) -> None:
-    """Add the shares of one sample to those of the samples before."""
+def accumulate(totals: dict[Block, list[Total]], shares: Iterable[Total]) -> None:
+    """Add the shares of one sample to those of the samples before, cut by cut."""
     for block, cut, share, present in shares:
-        before = totals.get((block, cut.start))
-        if before is not None:
-            share = share + before[2]
-            present = [a or b for a, b in zip(present, before[3], strict=True)]
-        totals[block, cut.start] = block, cut, share, present
+        cuts = totals.setdefault(block, [])
+        index = next((i for i, total in enumerate(cuts) if total[1] == cut), len(cuts))
+        if index < len(cuts):
+            _, _, before, there = cuts[index]
+            share, present = share + before, [a or b for a, b in zip(present, there, strict=True)]
+        cuts[index : index + 1] = [(block, cut, share, present)]

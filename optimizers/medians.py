@@ -6,7 +6,7 @@ positive and finite, and so do samples m·ε at the largest spread an optimizer 
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import exp2, log, log2
 from typing import Protocol
 
@@ -15,9 +15,13 @@ from torch import Tensor
 
 from ..formats import LogFormat, encode, get_format
 from ..formats.errors import InputError, hint
+from .noise import Place, uniforms
 
 PLAIN_STORAGES = ("median", "log")
 ROUNDINGS = ("stochastic", "nearest")
+
+#: The most that log m changes in one step where m itself is kept: e^±87 are float32 numbers.
+REACH = 87.0
 
 
 @cache
@@ -46,32 +50,33 @@ class Medians(Protocol):
         """log(m/m₀), m₀ stored likewise or from `point`."""
         ...
 
-    def move(
-        self, stored: Tensor, lr: float, direction: Tensor, generator: torch.Generator
-    ) -> None:
-        """m ← m·exp(−lr·direction), in place; `direction` may be overwritten."""
+    def move(self, stored: Tensor, lr: float, direction: Tensor, place: Place) -> None:
+        """m ← m·exp(−lr·direction), in place; `direction` may be overwritten.
+
+        place: of the random numbers, where the storage rounds with them.
+        """
         ...
 
 
 class PlainMedians:
-    """m itself: the update is one multiplication."""
+    """m itself: the update is one multiplication, by at most e^±REACH in a step."""
 
     def store(self, m: Tensor) -> Tensor:
         return m.clamp(*limits(m.dtype))
 
     def point(self, m: float) -> float:
-        return m
+        return log(m)
 
     def values(self, stored: Tensor, dtype: torch.dtype) -> Tensor:
         return stored
 
     def log_ratio(self, stored: Tensor, origin: Tensor | float, dtype: torch.dtype) -> Tensor:
-        return (stored / origin).log_()
+        start = origin.log() if isinstance(origin, Tensor) else origin
+        return stored.log() - start
 
-    def move(
-        self, stored: Tensor, lr: float, direction: Tensor, generator: torch.Generator
-    ) -> None:
-        stored.mul_(direction.mul_(-lr).exp_()).clamp_(*limits(stored.dtype))
+    def move(self, stored: Tensor, lr: float, direction: Tensor, place: Place) -> None:
+        push = direction.mul_(-lr).clamp_(-REACH, REACH)
+        stored.mul_(push.exp_()).clamp_(*limits(stored.dtype))
 
 
 class LogMedians:
@@ -89,11 +94,9 @@ class LogMedians:
     def log_ratio(self, stored: Tensor, origin: Tensor | float, dtype: torch.dtype) -> Tensor:
         return stored - origin
 
-    def move(
-        self, stored: Tensor, lr: float, direction: Tensor, generator: torch.Generator
-    ) -> None:
+    def move(self, stored: Tensor, lr: float, direction: Tensor, place: Place) -> None:
         least, largest = limits(stored.dtype)
-        stored.add_(direction, alpha=-lr).clamp_(log(least), log(largest))
+        stored.add_(direction.mul_(-lr)).clamp_(log(least), log(largest))
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class CodedMedians:
     row: LogFormat
     rounding: str
 
-    @property
+    @cached_property
     def ends(self) -> tuple[int, int]:
         """The least and the largest k in use: not that of zero, none beyond `limits`."""
         powers = [int(log2(x) * self.row.gamma) + self.row.offset for x in limits(torch.float32)]
@@ -135,15 +138,12 @@ class CodedMedians:
         start = origin.to(dtype) if isinstance(origin, Tensor) else origin
         return (stored.to(dtype) - start).mul_(log(2) / self.row.gamma)
 
-    def move(
-        self, stored: Tensor, lr: float, direction: Tensor, generator: torch.Generator
-    ) -> None:
+    def move(self, stored: Tensor, lr: float, direction: Tensor, place: Place) -> None:
         steps = direction.mul_(lr * self.row.gamma / log(2)).clamp_(-self.row.top, self.row.top)
         if self.rounding == "nearest":
             steps.round_()
         else:
-            uniform = torch.rand(steps.shape, generator=generator, dtype=steps.dtype)
-            steps.add_(uniform.to(steps.device)).floor_()
+            steps.add_(uniforms(steps, place)).floor_()
         stored.copy_(stored.int().sub_(steps.int()).clamp_(*self.ends))
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from markupsafe import Markup
 
 from ..formats.errors import InputError
 from . import wording
+from .blame_section import BlameSection, make_blame
 from .comparisons import draw_gaps, draw_roundings
 from .curves import draw_early_losses, draw_losses, draw_qualities
 from .drawing import Figure, slug
 from .heatmaps import draw_heatmaps
+from .inside_section import Inside, draw_inside
 from .study import Study, read_study
 from .traces import TraceRow, trace_rows
 from .twin import describe_study
@@ -64,10 +66,14 @@ def write_report(study: Path) -> Report:
     rows = judge_study(found)
     trace = trace_rows(found)
     gallery = _draw(found, rows, trace)
-    content = describe_study(found, rows, trace, tuple(gallery))
+    inside, blame = draw_inside(found), make_blame(found)
+    found = replace(found, left_out=(*found.left_out, *blame.left_out))
+    figures = (*gallery, *blame.figures, *inside.figures)
+    content = describe_study(found, rows, trace, figures)
+    content |= {"blame": blame.describe(), "inside": {"memory": inside.memory}}
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     report = Report(study / "report.html", study / "report.json", tuple(rows))
-    _replace(report.html, _render(content, gallery))
+    _replace(report.html, _render(content, gallery, inside, blame))
     _replace(report.json, text)
     return report
 
@@ -88,7 +94,7 @@ def _draw(study: Study, rows: list[VerdictRow], trace: list[TraceRow]) -> Galler
     )
 
 
-def _render(content: dict[str, Any], gallery: Gallery) -> str:
+def _render(content: dict[str, Any], gallery: Gallery, inside: Inside, blame: BlameSection) -> str:
     """The page; every text of the study is escaped."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -108,7 +114,7 @@ def _render(content: dict[str, Any], gallery: Gallery) -> str:
     }
     metric = content["study"]["metric"]
     return environment.get_template("report.html").render(
-        content,
+        content | {"inside": inside, "blame": blame},
         gallery=gallery,
         quality=lambda value: wording.quality(metric, value),
         gap=lambda value: wording.gap(metric, value),

@@ -63,6 +63,13 @@ class RunRecord(Record):
     assumed: tuple[str, ...] = ()
 
 
+class MemoryRecord(Record):
+    """The bytes that the tensors of one role occupied, and would occupy in float32."""
+
+    bytes: int = Field(ge=0)
+    float32_bytes: int = Field(ge=0)
+
+
 class ResultRecord(Record):
     """result.json: how a run ended; `final` holds null where a number was not finite.
 
@@ -76,8 +83,11 @@ class ResultRecord(Record):
     reason: str = ""
     final: dict[str, float | None] = {}
     optimizer_state_bytes: int | None = None
+    optimizer_paper_bytes: int | None = None
     coverage: dict[str, dict[str, int | None]] = {}
     files: dict[str, str] = {}
+    memory: dict[str, MemoryRecord] = {}
+    gemm_macs: int | None = None
 
     @field_validator("coverage", mode="before")
     @classmethod

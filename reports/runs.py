@@ -12,7 +12,7 @@ from ..formats.errors import InputError
 from .records import ResultRecord, RunEntry, RunRecord, read_record
 from .segments import SCHEMAS, Omission, read_series
 
-RUN_FILES = {"run.json", "result.json", "timing.json", "checkpoint.safetensors", *SCHEMAS}
+RUN_FILES = {"run.json", "result.json", "timing.json", "checkpoints", "tensorboard", *SCHEMAS}
 
 Status = Literal["finished", "diverged", "unfinished", "missing", "unreadable"]
 

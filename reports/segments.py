@@ -13,14 +13,15 @@ from ..formats.errors import InputError
 COUNTERS = ("values", "underflow", "saturated", "overflow", "nan", "stalled")
 #: Of a trace, what folders of earlier versions do not hold: read as null.
 LATER = pa.schema(
-    {name: pa.int64() for name in ("additions", "swamped", "compared")}
+    {"grad_norm": pa.float64()}
+    | {name: pa.int64() for name in ("additions", "swamped", "compared")}
     | {name: pa.float64() for name in ("sum_signal", "sum_noise", "smallest", "largest")}
     | {name: pa.list_(pa.int64()) for name in ("exponents", "exponent_counts")}
 )
 
 # Only what the report reads: a segment may hold more.
 SCHEMAS = {
-    "metrics": pa.schema({"step": pa.int64(), "loss": pa.float64()}),
+    "metrics": pa.schema({"step": pa.int64(), "loss": pa.float64(), "grad_norm": pa.float64()}),
     "evaluations": pa.schema(
         {"step": pa.int64(), "test_loss": pa.float64(), "test_accuracy": pa.float64()}
     ),
@@ -29,7 +30,16 @@ SCHEMAS = {
         | {"step": pa.int64()}
         | {name: pa.int64() for name in COUNTERS}
         | {"signal": pa.float64(), "noise": pa.float64()}
-        | {field.name: field.type for field in LATER}
+        | {field.name: field.type for field in LATER if field.name != "grad_norm"}
+    ),
+    "weights": pa.schema(
+        {"step": pa.int64(), "parameter": pa.string(), "values": pa.int64(), "zeros": pa.int64()}
+        | {name: pa.float64() for name in ("mean_ln", "std_ln", "ks")}
+        | {name: pa.list_(pa.int64()) for name in ("bins", "counts")}
+    ),
+    "preconditioners": pa.schema(
+        {"step": pa.int64(), "parameter": pa.string(), "side": pa.string(), "order": pa.int64()}
+        | {name: pa.float64() for name in ("nre", "ae_degrees")}
     ),
 }
 

@@ -8,7 +8,7 @@ from .records import StudyRecord, read_record
 from .runs import Run, find_foreign, read_run
 from .segments import Omission
 
-STUDY_FILES = {"study.json", "report.html", "report.json"}
+STUDY_FILES = {"study.json", "report.html", "report.json", "blame", "blame.json"}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .own_step import StepContext
     from .progress import Display, make_display
     from .scenario import Scenario, list_scenarios, load_scenario
     from .study import Run, Study, open_study
@@ -14,6 +15,7 @@ __all__ = [
     "Ending",
     "Run",
     "Scenario",
+    "StepContext",
     "Study",
     "list_scenarios",
     "load_scenario",
@@ -24,6 +26,7 @@ __all__ = [
 
 _HOME = {"Display": "progress", "make_display": "progress", "Ending": "sweep", "run_study": "sweep"}
 _HOME |= {name: "scenario" for name in ("Scenario", "list_scenarios", "load_scenario")}
+_HOME["StepContext"] = "own_step"
 _HOME |= {name: "study" for name in ("Run", "Study", "open_study")}
 
 

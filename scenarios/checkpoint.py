@@ -18,6 +18,9 @@ from .storage import DamagedFile, write_bytes
 
 # One key only: safetensors writes its metadata in no fixed order.
 KEY = "tapeout"
+# Whatever a file that somebody else wrote can make the readers below stumble over.
+_FAULTS = (OSError, SafetensorError, ValueError, LookupError, TypeError, AttributeError,
+           RecursionError)  # fmt: skip
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -43,12 +46,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         with safe_open(str(path), "pt") as file:
             metadata = json.loads((file.metadata() or {})[KEY])
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-        whole = metadata["sha256"] == _checksum(metadata["tree"], tensors)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        if metadata["sha256"] != _checksum(metadata["tree"], tensors):
+            raise ValueError("its checksum does not match its content")
+        state: dict[str, Any] = _unpack(json.loads(metadata["tree"]), tensors)
+        if not isinstance(state, dict):
+            raise TypeError("it does not hold a table")
+    except _FAULTS as error:
         raise DamagedFile(f"{path}: is damaged or missing: {error}") from None
-    if not whole:
-        raise DamagedFile(f"{path}: is damaged: its checksum does not match its content")
-    state: dict[str, Any] = _unpack(json.loads(metadata["tree"]), tensors)
     return state
 
 

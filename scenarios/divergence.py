@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import isfinite
 
-from .scenario import DivergenceRule
+from .train import DivergenceRule
 
 
 @dataclass

@@ -27,6 +27,7 @@ def versions() -> dict[str, str]:
     return packages | {"python": platform.python_version(), "sources": sources.hexdigest()[:12]}
 
 
+@cache
 def processor() -> str:
     """The processor's name as the operating system tells it, for the record only."""
     cpuinfo = Path("/proc/cpuinfo")

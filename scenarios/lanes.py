@@ -1,33 +1,39 @@
-"""Local worker processes: one run a lane, so that a worker that dies takes no other run with it."""
+"""The local engine: one worker process a lane, so that one that dies takes no other run with it.
+
+The lanes are the standard library's pools and nothing else: a pool of threads takes the tasks in
+their order, and each thread has a pool of one process. One pool of many processes would be broken
+as a whole by the first worker that is killed.
+"""
 
 import multiprocessing
 import os
-import signal
 import threading
-import traceback
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from dataclasses import field as attribute
 from multiprocessing.sharedctypes import RawArray
-from typing import Any
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 
 from ..formats.errors import InputError
-from ..formats.jit import set_threads
+from .engine import ATTEMPTS, Task, cores
 from .environment import versions
-from .execution import Outcome, execute
-from .folder import RunFolder
-from .study import Run
+from .execution import Outcome
+from .resources import ResourceSpec
+from .study import Study
+from .worker import compute, prepare, show_devices
 
-# The server imports torch and the kernels once; every worker is a fork of it.
+# The server imports torch and the kernels once; every worker is a fork of it. What emulate()
+# imports on its first use is among them: it takes longer than all the rest.
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tapeout.scenarios.lanes"])
+CONTEXT.set_forkserver_preload(["torch._dynamo", "tapeout.scenarios.lanes"])
 # Asked for here, so that the forks answer for the sources that the server has imported.
 versions()
-
-
-class Stopped(Exception):
-    """The sweep asked this run to stop; what it did since its last checkpoint is done again."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,11 @@ class Board:
 
     cells: Any
 
-    def post(self, index: int, step: int, loss: float) -> None:
-        """Publish the progress of run `index`, or stop it where that was asked for."""
-        if self.cells[0]:
-            raise Stopped
+    def post(self, index: int, step: int, loss: float) -> bool:
+        """Publish the progress of run `index`; the answer is whether it is to stop."""
         self.cells[1 + 2 * index] = step
         self.cells[2 + 2 * index] = loss
+        return bool(self.cells[0])
 
     def read(self, index: int) -> tuple[int, float]:
         """(steps done, latest loss) of run `index`."""
@@ -66,31 +71,135 @@ class Lane:
     """One worker process at a time, started on first use and again after it died."""
 
     board: Board
+    threads: int = 1
+    devices: tuple[int, ...] | None = None
     pool: ProcessPoolExecutor | None = None
+    pid: int = 0
 
-    def submit(self, index: int, run: Run, folder: RunFolder) -> "Future[Outcome]":
-        """Start run `index` here; only one may be under way."""
+    def run(self, task: Task) -> Outcome:
+        """Finish `task` here.
+
+        Raises:
+            BrokenProcessPool: the worker died.
+        """
         if self.pool is None:
-            self.pool = ProcessPoolExecutor(1, CONTEXT, _start_worker, (self.board.cells,))
-        return self.pool.submit(_work, index, run, folder)
+            start = (self.board.cells, self.threads, self.devices)
+            self.pool = ProcessPoolExecutor(1, CONTEXT, _start_worker, start)
+            self.pid = self.pool.submit(os.getpid).result()
+        return self.pool.submit(_work, task).result()
 
     def close(self) -> None:
-        """Let the worker go; a later `submit` starts another."""
+        """Let the worker go; a later `run` starts another."""
         if self.pool is not None:
             self.pool.shutdown(wait=False, cancel_futures=True)
-            self.pool = None
+            self.pool, self.pid = None, 0
+
+
+@dataclass
+class LocalEngine:
+    """The cores of this machine, `resources.cpus` of them a run."""
+
+    study: Study
+    jobs: int | None = None
+    active: set[int] = attribute(default_factory=set)
+    stopping: bool = False
+
+    def __post_init__(self) -> None:
+        count = len(self.study.runs)
+        self.board = make_board(count)
+        resources = self.study.resources
+        width = min(self.jobs or max(1, cores() // resources.cpus), count)
+        self.lanes = [
+            Lane(self.board, resources.cpus, devices) for devices in _share_out(resources, width)
+        ]
+        self.idle: SimpleQueue[Lane] = SimpleQueue()
+        for lane in self.lanes:
+            self.idle.put(lane)
+        self.threads = ThreadPoolExecutor(len(self.lanes))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.threads.shutdown(wait=False, cancel_futures=True)
+        for lane in self.lanes:
+            lane.close()
+
+    def submit(self, task: Task) -> "Future[Outcome]":
+        return self.threads.submit(self._compute, task)
+
+    def progress(self) -> Mapping[int, tuple[int, float]]:
+        return {index: self.board.read(index) for index in sorted(self.active.copy())}
+
+    def stop(self) -> None:
+        self.stopping = True
+        self.board.stop()
+
+    def kill(self) -> None:
+        self.stopping = True
+        pids = {lane.pid for lane in self.lanes}
+        for process in multiprocessing.active_children():
+            if process.pid in pids:
+                process.kill()
+
+    def _compute(self, task: Task) -> Outcome:
+        """Finish `task` in the idle lane of this thread, in a new worker where one died."""
+        lane = self.idle.get()
+        self.active.add(task.index)
+        deaths, reached, notes = 0, -1, ()
+        try:
+            while not self.stopping:
+                try:
+                    outcome = lane.run(task)
+                    return Outcome(
+                        outcome.ending, outcome.result, notes + outcome.notes, outcome.error
+                    )
+                except BrokenProcessPool:
+                    lane.close()
+                    step = max(task.folder.checkpoints(), default=0)
+                    deaths, reached = (1 if step > reached else deaths + 1), step
+                    if deaths == ATTEMPTS:
+                        reason = f"its process died {deaths} times (killed, or out of memory)"
+                        return Outcome("failed", notes=notes, error=reason)
+                    note = f"{task.run.label}: its process died; it continued from its checkpoint"
+                    notes += (note,)
+            return Outcome("stopped", notes=notes)
+        finally:
+            self.active.discard(task.index)
+            self.idle.put(lane)
+
+
+def _share_out(resources: ResourceSpec, width: int) -> list[tuple[int, ...] | None]:
+    """The GPUs of each lane, at most `width` lanes; None where runs need none.
+
+    Raises:
+        InputError: this machine has fewer GPUs than one run needs.
+    """
+    if not resources.gpus:
+        return [None] * width
+    count, each = torch.cuda.device_count(), resources.gpus
+    if count < each:
+        raise InputError(
+            f"resources gpus = {each}: torch sees {count} on this machine; lower it, or choose "
+            "one that has them with --engine ray://HOST:PORT"
+        )
+    return [tuple(range(n, n + each)) for n in range(0, count - each + 1, each)][:width]
 
 
 _boards: list[Board] = []
 
 
-def _start_worker(cells: Any) -> None:
-    """One thread for everything, no Ctrl-C of its own, and no life after its parent."""
+def _start_worker(cells: Any, threads: int, devices: tuple[int, ...] | None) -> None:
+    """Bounded threads, no Ctrl-C of its own, and no life after its parent."""
+    if devices is not None:
+        show_devices(devices)
     _boards[:] = [Board(cells)]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # In this order: starting numba's threads resets the number that torch uses.
-    set_threads(1)
-    torch.set_num_threads(1)
+    prepare(threads)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
@@ -101,14 +210,6 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def _work(index: int, run: Run, folder: RunFolder) -> Outcome:
-    """Compute one run; an error that is no user's mistake also tells where it arose."""
+def _work(task: Task) -> Outcome:
     board = _boards[0]
-    try:
-        return execute(run, folder, lambda step, loss: board.post(index, step, loss))
-    except (InputError, Stopped):
-        raise
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{frame.filename}, line {frame.lineno}"
-        raise RuntimeError(f"{type(error).__name__}: {error} ({place})") from error
+    return compute(task, lambda step, loss: board.post(task.index, step, loss))

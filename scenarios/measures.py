@@ -5,9 +5,10 @@ from math import fsum, nan, sqrt
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
 from ..optimizers.state import tensors_in
+from ..simulator import Recipe, recipe_from_table
 
 
 def gradient_norm(model: nn.Module) -> float:
@@ -53,6 +54,26 @@ def mean_square(scores: Tensor, targets: Tensor) -> float:
     if not np.isfinite(values).all():
         return nan
     return float(np.mean(np.square(values - targets.numpy(force=True))))
+
+
+def counting_activations(recipe: Recipe) -> Recipe:
+    """The recipe with its saved activations counted; no bit of the run depends on it.
+
+    A recipe that stores them as they were computed would not count them. float32 in memory counts
+    and rounds nothing.
+    """
+    if recipe.rows.memory.activation is not None:
+        return recipe
+    memory = recipe.table.get("memory", {}) | {"activation": {"format": "float32"}}
+    return recipe_from_table(recipe.table | {"memory": memory}, recipe.place)
+
+
+def paper_bytes(optimizer: Optimizer) -> int | None:
+    """What the optimizer's paper gives for its state; None where it says nothing of it."""
+    if isinstance(optimizer, AdamW):  # two moments in float32
+        return sum(8 * p.numel() for group in optimizer.param_groups for p in group["params"])
+    formula = getattr(optimizer, "paper_bytes", None)
+    return None if formula is None else int(formula())
 
 
 def state_bytes(optimizer: Optimizer) -> int:

@@ -8,19 +8,25 @@ from typing import Protocol, Self
 
 import rich.progress as bars
 from rich.console import Console
+from rich.text import Text
 
 LINE_EVERY = 15.0  # seconds between plain lines
+SHOWN = 12  # bars at most: a cluster has more runs under way than a terminal has lines
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Runs and steps done of all; `active` holds (steps done, loss, steps) of runs under way."""
+    """Runs and steps done of all; `active` holds (steps done, loss, steps) of runs under way.
+
+    `found` are the steps of runs that had ended before.
+    """
 
     runs_done: int
     runs: int
     steps_done: int
     steps: int
     active: Mapping[str, tuple[int, float, int]]
+    found: int = 0
 
 
 class Display(Protocol):
@@ -45,6 +51,13 @@ def make_display(console: Console) -> Display:
     return Bars(console) if console.is_terminal else Lines(console)
 
 
+class RateColumn(bars.ProgressColumn):
+    """Steps a second over the last minutes."""
+
+    def render(self, task: bars.Task) -> Text:
+        return Text(_rate(task.speed) if task.speed else "")
+
+
 class Bars:
     """A bar for the whole sweep and one for each run under way, with its loss and time left."""
 
@@ -54,6 +67,7 @@ class Bars:
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
             bars.TextColumn("{task.fields[loss]}"),
+            RateColumn(),
             bars.TimeRemainingColumn(),
             console=console,
             speed_estimate_period=300,
@@ -78,9 +92,10 @@ class Bars:
         self.bars.update(
             self.total, description=title, completed=progress.steps_done, total=progress.steps
         )
-        for label in self.tasks.keys() - progress.active.keys():
+        shown = dict(list(progress.active.items())[:SHOWN])
+        for label in self.tasks.keys() - shown.keys():
             self.bars.remove_task(self.tasks.pop(label))
-        for label, (step, loss, steps) in progress.active.items():
+        for label, (step, loss, steps) in shown.items():
             if label not in self.tasks:
                 self.tasks[label] = self.bars.add_task(label, total=steps, loss="")
             told = f"loss {loss:.3f}" if step else "starting"
@@ -117,7 +132,8 @@ class Lines:
         head = (
             f"{progress.runs_done} of {progress.runs} runs, {_left(progress, now - self.started)}"
         )
-        rows = [f"{k} {s}/{n} loss {loss:.3f}" for k, (s, loss, n) in progress.active.items() if s]
+        active = list(progress.active.items())[:SHOWN]
+        rows = [f"{k} {s}/{n} loss {loss:.3f}" for k, (s, loss, n) in active if s]
         self.note("; ".join([head, *rows]))
 
     def note(self, text: str) -> None:
@@ -125,8 +141,13 @@ class Lines:
 
 
 def _left(progress: Progress, elapsed: float) -> str:
-    """`34 % of steps, about 3.2 min left`, from the mean speed so far."""
-    share = progress.steps_done / progress.steps
-    if not share:
+    """`34 % of steps, 2.10 steps/s, about 3.2 min left`, from the mean speed so far."""
+    done, left = progress.steps_done - progress.found, progress.steps - progress.steps_done
+    if not done or elapsed <= 0:
         return "starting"
-    return f"{share:.0%} of steps, about {elapsed * (1 - share) / share / 60:.1f} min left"
+    share, rate = progress.steps_done / progress.steps, done / elapsed
+    return f"{share:.0%} of steps, {_rate(rate)}, about {left / rate / 60:.1f} min left"
+
+
+def _rate(speed: float) -> str:
+    return f"{speed:.{0 if speed >= 100 else 2}f} steps/s"

@@ -1,81 +1,38 @@
 """The scenario file: which model learns which data, with which optimizers, on which chips."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
-from torch.nn import Module
+from pydantic import Field, ValidationInfo, field_validator
 
 from ..formats.errors import InputError, choice, hint
-from ..simulator import Chip, Recipe, emulate, load_chip, load_recipe
 from ..simulator.tables import Row, checked, read_toml
+from .columns import Column, Name
 from .data import AnyDataSpec, DataSpec, load_data
 from .data.digits import DigitsSpec
-from .hyperparameters import Count, NonNegative, Optimizer, check_optimizer
+from .hyperparameters import NonNegative, Optimizer, check_optimizer
 from .models import AnyModelSpec, ModelSpec
+from .resources import ResourceSpec
+from .settings import apply_settings
+from .sweeping import SweepTable, expand_sweep
+from .thresholds import Thresholds
+from .train import TrainSpec
 
 LIBRARY = Path(__file__).parent / "library"
 
-Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=60)]
-
-
-class DivergenceRule(Row):
-    """A run has diverged when its loss is not finite, or stays above `factor` times the first.
-
-    "Stays" means in `patience` consecutive steps.
-    """
-
-    factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 3.0
-    patience: Count = 20
-
-
-class TrainSpec(Row):
-    """The `[train]` table; every count is in optimizer steps, `batch` and `probe` in examples.
-
-    The trace counts every `trace_every`-th step, the first one included.
-    """
-
-    steps: Count
-    batch: Count = 64
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: Annotated[int, Field(strict=True, ge=0)] = 0
-    evaluate_every: Count = 50
-    checkpoint_every: Count = 50
-    trace_every: Count = 50
-    probe: Count = 256
-    divergence: DivergenceRule = DivergenceRule()
-
-    @model_validator(mode="after")
-    def _warms_up_in_time(self) -> Self:
-        if self.warmup >= self.steps:
-            raise InputError(f"warmup = {self.warmup} must be below steps = {self.steps}")
-        return self
-
-
-class Column(Row):
-    """A `[[columns]]` table: one chip computing with one recipe, changed by `override`."""
-
-    name: Name
-    chip: str
-    recipe: str
-    override: dict[str, Any] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        with emulate(*self.load(), model=Module()):
-            return self  # entering refuses a recipe that needs what the chip lacks
-
-    def load(self) -> tuple[Chip, Recipe]:
-        """The chip and the recipe as their files stand now.
-
-        Raises:
-            InputError: no such chip or recipe, or one that contradicts itself.
-        """
-        return load_chip(self.chip), load_recipe(self.recipe, override=self.override or None)
-
 
 class Scenario(Row):
-    """A study: every optimizer in every column from every seed, judged against `reference`."""
+    """A study: every optimizer in every column from every seed, judged against `reference`.
+
+    Attributes:
+        name, summary: what the study is called, and one line about it.
+        metric: of the final evaluation, by which columns are compared.
+        tolerance: the largest loss of the metric against the reference column that is no loss.
+        reference: the column that the others are judged against, by its name.
+        sweep: columns along axes; see `sweeping.SweepTable`.
+        thresholds: what a column must reach for a GO.
+    """
 
     name: Name
     summary: str
@@ -88,6 +45,9 @@ class Scenario(Row):
     optimizers: tuple[Optimizer, ...]
     columns: tuple[Column, ...]
     reference: str
+    sweep: SweepTable = SweepTable()
+    thresholds: Thresholds = Thresholds()
+    resources: ResourceSpec = ResourceSpec()
 
     @field_validator("model", "data", mode="before")
     @classmethod
@@ -140,6 +100,17 @@ class Scenario(Row):
             )
         return reference
 
+    @field_validator("thresholds")
+    @classmethod
+    def _can_be_judged(cls, thresholds: Thresholds, info: ValidationInfo) -> Thresholds:
+        names = [optimizer.name for optimizer in info.data.get("optimizers", ())]
+        if names and thresholds.baseline is not None:
+            choice(thresholds.baseline, names, "baseline")
+        sweep = info.data.get("sweep")
+        if thresholds.lr_margin is not None and sweep is not None and len(sweep.lr_factors) == 1:
+            raise InputError("lr_margin needs [sweep] lr_factors such as [0.25, 0.5, 1, 2, 4]")
+        return thresholds
+
 
 def list_scenarios() -> list[str]:
     """The names of the scenarios that come with Tapeout."""
@@ -158,14 +129,24 @@ def scenario_path(name_or_path: str | Path) -> Path:
     return LIBRARY / f"{choice(text, list_scenarios(), 'scenario')}.toml"
 
 
-def load_scenario(name_or_path: str | Path) -> Scenario:
+def load_scenario(name_or_path: str | Path, settings: Sequence[str] = ()) -> Scenario:
     """The checked scenario; its chips and recipes have been loaded once, so they exist.
+
+    Nothing of the user's own code is imported. Relative paths in the file start from its folder.
+
+    Args:
+        settings: values that replace the file's, as "train.steps=100"; see `apply_settings`.
 
     Raises:
         InputError: one sentence about everything that is wrong, before anything runs.
     """
     path = scenario_path(name_or_path)
-    return checked(Scenario, read_toml(path), path.name)
+    place, folder = path.name, path.parent.resolve()
+    table = read_toml(path)
+    if settings:
+        table, place = apply_settings(table, settings), f"{place} with --set"
+    table = expand_sweep(table, place, folder)
+    return checked(Scenario, table, place, {"folder": folder})
 
 
 def check_fit(model: AnyModelSpec, data: AnyDataSpec, train: TrainSpec) -> None:

@@ -12,20 +12,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..formats.errors import InputError
-
-#: Leftovers of a killed writer start with this; no reader looks at them.
-TEMPORARY = ".writing-"
+from .layout import TEMPORARY
 
 
 class DamagedFile(InputError):
     """A file that is missing, truncated or altered; the sentence names it."""
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
     """Put `data` at `path` so that a reader sees the old file or the new one, never a part.
 
     Written under another name in the same folder, flushed to the disk, then renamed; the folder
-    is flushed too, so that the name survives a power cut.
+    is flushed too, so that the name survives a power cut. What may be lost in one, because it
+    is only for show, is not `durable` and spares the two flushes.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full.
@@ -37,12 +36,14 @@ def write_bytes(path: Path, data: bytes) -> None:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             temporary.chmod(0o644)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        _flush_folder(path.parent)
+        if durable:
+            flush_folder(path.parent)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
@@ -60,9 +61,9 @@ def make_folder(path: Path) -> None:
         raise InputError(f"{path}: {reason}; choose another with --out") from None
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], durable: bool = True) -> None:
     """Write `value` as strict JSON (no NaN) in the order of its keys."""
-    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+    write_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode(), durable)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -82,10 +83,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def digest(value: object) -> str:
-    """SHA-256 of `value` as canonical JSON: the same for equal tables in any order of keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+def bytes_digest(data: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def file_digest(path: Path) -> str:
@@ -95,22 +95,30 @@ def file_digest(path: Path) -> str:
         DamagedFile: the file is missing or unreadable.
     """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return bytes_digest(path.read_bytes())
     except OSError as error:
         raise DamagedFile(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
-    """Write a Parquet segment with a checksum on every page, and return its SHA-256.
+def remove(path: Path) -> None:
+    """Delete the file at `path`, if there is one.
 
-    Equal rows give equal bytes.
+    Raises:
+        InputError: the folder cannot be written.
     """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be deleted: {error.strerror or error}") from None
+
+
+def encode_rows(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:
+    """A Parquet segment with a checksum on every page; equal rows give equal bytes."""
     sink = pa.BufferOutputStream()
     table = pa.Table.from_pylist(list(rows), schema=schema)
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     data: bytes = sink.getvalue().to_pybytes()
-    write_bytes(path, data)
-    return hashlib.sha256(data).hexdigest()
+    return data
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -129,7 +137,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,21 +1,16 @@
-"""A study's runs spread over the local cores."""
+"""A study's runs, handed to an engine and gathered as they end."""
 
-import os
-from collections import Counter, defaultdict
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from statistics import fmean
+from queue import Empty, SimpleQueue
 from time import monotonic
 
-from ..formats.errors import InputError
+from .engine import Engine, Task, make_engine
+from .events import require_tensorboard
 from .execution import Outcome
-from .lanes import Board, Lane, make_board
 from .progress import Display, Progress
 from .study import Run, Study
 
-#: A run whose worker died (killed, out of memory) is tried this often before it is given up.
-ATTEMPTS = 2
 REFRESH = 0.25  # seconds
 
 
@@ -30,118 +25,114 @@ class Ending:
 
 @dataclass
 class Sweep:
-    """The runs of a study under way: which wait, which are in a lane, which have ended."""
+    """The runs of a study under way: how many steps are done, and which runs have ended."""
 
     study: Study
-    board: Board
-    lanes: list[Lane]
+    engine: Engine
     display: Display
-    waiting: list[int]
-    busy: dict["Future[Outcome]", tuple[int, Lane, float]] = field(default_factory=dict)
+    events: bool = False
+    arrived: "SimpleQueue[tuple[int, Outcome]]" = field(default_factory=SimpleQueue)
     endings: dict[int, Ending] = field(default_factory=dict)
-    deaths: Counter[int] = field(default_factory=Counter)
-    started: set[tuple[str, str]] = field(default_factory=set)
-    seconds: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    steps_ended: int = 0
+    steps_found: int = 0
 
-    def fill_lanes(self) -> None:
-        """Start a waiting run in every idle lane, the longest first.
+    def submit(self, index: int, wait: bool = False) -> None:
+        """Hand run `index` to the engine."""
+        run, folder = self.study.runs[index], self.study.folders[index]
 
-        How long a run takes is the mean of its column and optimizer so far; a pair of which none
-        has started goes before all others, so that the last runs to end are short ones.
-        """
-        used = [lane for _, lane, _ in self.busy.values()]
-        for lane in [lane for lane in self.lanes if lane not in used][: len(self.waiting)]:
-            index = max(self.waiting, key=self._expected)
-            self.waiting.remove(index)
-            self.started.add(_pair(self.study.runs[index]))
-            future = lane.submit(index, self.study.runs[index], self.study.folders[index])
-            self.busy[future] = (index, lane, monotonic())
+        def arrive(done: "Future[Outcome]") -> None:
+            error = done.exception()
+            told = f"{type(error).__name__}: {error}"
+            self.arrived.put((index, Outcome("failed", error=told) if error else done.result()))
 
-    def collect(self, future: "Future[Outcome]") -> None:
-        """Note how a run ended and free its lane."""
-        index, lane, started = self.busy.pop(future)
-        run = self.study.runs[index]
+        self.engine.submit(Task(index, run, folder, wait, self.events)).add_done_callback(arrive)
+
+    def gather(self, seconds: float) -> None:
+        """Note the runs that end within `seconds`; return as soon as one has."""
+        limit = monotonic() + seconds
         try:
-            outcome = future.result()
-        except BrokenProcessPool:
-            lane.close()
-            self._bury(index)
-        except (InputError, RuntimeError) as error:
-            self.endings[index] = Ending(run, None, str(error))
-            self.display.note(f"{run.label} failed: {error}")
-        else:
-            if outcome.computed:
-                self.seconds[_pair(run)].append(monotonic() - started)
-            for note in outcome.notes:
-                self.display.note(note)
-            self.endings[index] = Ending(run, outcome)
+            self._note(*self.arrived.get(timeout=max(0.0, limit - monotonic())))
+            while True:
+                self._note(*self.arrived.get_nowait())
+        except Empty:
+            return
 
     def progress(self) -> Progress:
         """Where the sweep stands, for the display."""
-        steps = [run.train.steps for run in self.study.runs]
-        active = {index: self.board.read(index) for index, _, _ in self.busy.values()}
-        done = sum(steps[i] for i in self.endings) + sum(step for step, _ in active.values())
-        rows = {self.study.runs[i].label: (*active[i], steps[i]) for i in sorted(active)}
-        return Progress(len(self.endings), len(steps), done, sum(steps), rows)
+        runs, active = self.study.runs, self.engine.progress()
+        rows = {runs[i].label: (*active[i], runs[i].train.steps) for i in active}
+        done = self.steps_ended + sum(step for step, _ in active.values())
+        total = sum(run.train.steps for run in runs)
+        return Progress(len(self.endings), len(runs), done, total, rows, self.steps_found)
 
-    def _expected(self, index: int) -> tuple[bool, float]:
-        pair = _pair(self.study.runs[index])
-        known = self.seconds.get(pair)
-        return pair not in self.started, fmean(known) if known else float("inf")
-
-    def _bury(self, index: int) -> None:
+    def _note(self, index: int, outcome: Outcome) -> None:
         run = self.study.runs[index]
-        self.deaths[index] += 1
-        if self.deaths[index] < ATTEMPTS:
-            self.waiting.append(index)
-            self.display.note(f"{run.label}: its process died; it continues from its checkpoint")
+        for note in outcome.notes:
+            self.display.note(note)
+        if outcome.ending == "busy":
+            # Another sweep computes it: the others come first, then this one waits for it.
+            self.submit(index, wait=True)
+            return
+        if outcome.ending == "failed":
+            self.display.note(f"{run.label} failed: {outcome.error}")
+            self.endings[index] = Ending(run, None, outcome.error)
+        elif outcome.ending == "stopped":
+            self.endings[index] = Ending(run, None, "stopped")
         else:
-            reason = f"its process died {ATTEMPTS} times (killed, or out of memory)"
-            self.endings[index] = Ending(run, None, reason)
-            self.display.note(f"{run.label} failed: {reason}")
+            self.endings[index] = Ending(run, outcome)
+        self.steps_ended += run.train.steps
+        self.steps_found += run.train.steps if outcome.ending == "found" else 0
 
 
-def run_study(study: Study, display: Display, jobs: int | None = None) -> list[Ending]:
-    """Compute every run of `study` that has no result yet, `jobs` at a time, one core each.
+def run_study(
+    study: Study,
+    display: Display,
+    jobs: int | None = None,
+    *,
+    engine: str = "local",
+    tensorboard: bool = False,
+) -> list[Ending]:
+    """Compute every run of `study` that has no result yet.
 
-    Results do not depend on `jobs` or on the order. A run that fails is reported and the others
-    go on. Ctrl-C stops every run after the step it is in; started again, each continues from its
-    last checkpoint.
+    Results do not depend on the engine, on `jobs` or on the order. A run that fails is reported
+    and the others go on. Ctrl-C stops every run after the step it is in, with a checkpoint of it;
+    a second one stops at once. Started again, each run continues from its last checkpoint.
+
+    jobs: runs at a time; by default as many as the machine has cores for.
+    engine: see `make_engine`.
+    tensorboard: write TensorBoard event files into the run folders too.
 
     Raises:
-        InputError: `jobs` is below one.
+        InputError: `jobs` is below one, or the engine cannot be had.
         KeyboardInterrupt: after all workers have stopped.
     """
-    jobs = cores() if jobs is None else jobs
-    if jobs < 1:
-        raise InputError(f"jobs = {jobs} must be at least 1")
+    if tensorboard:
+        require_tensorboard()
     count = len(study.runs)
-    board = make_board(count)
-    lanes = [Lane(board) for _ in range(min(jobs, count))]
-    sweep = Sweep(study, board, lanes, display, list(range(count)))
-    try:
-        with display:
-            while sweep.waiting or sweep.busy:
-                sweep.fill_lanes()
-                done, _ = wait(sweep.busy, REFRESH, FIRST_COMPLETED)
-                for future in done:
-                    sweep.collect(future)
-                display.update(sweep.progress())
-    except KeyboardInterrupt:
-        board.stop()
-        display.note("stopping after the steps under way")
-        wait(sweep.busy)
-        raise
-    finally:
-        for lane in lanes:
-            lane.close()
+    with make_engine(engine, study, jobs) as used, display:
+        sweep = Sweep(study, used, display, tensorboard)
+        try:
+            for index in range(count):
+                sweep.submit(index)
+            _watch(sweep, count)
+        except KeyboardInterrupt:
+            _stop(sweep, count)
+            raise
     return [sweep.endings[index] for index in range(count)]
 
 
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _watch(sweep: Sweep, count: int) -> None:
+    while len(sweep.endings) < count:
+        sweep.gather(REFRESH)
+        sweep.display.update(sweep.progress())
 
 
-def _pair(run: Run) -> tuple[str, str]:
-    return run.column.name, run.optimizer.name
+def _stop(sweep: Sweep, count: int) -> None:
+    """Let the steps under way end; a second Ctrl-C ends the workers."""
+    try:
+        sweep.engine.stop()
+        sweep.display.note("stopping after the steps under way; Ctrl-C again stops at once")
+        _watch(sweep, count)
+    except KeyboardInterrupt:
+        sweep.engine.kill()
+        raise

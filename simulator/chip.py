@@ -1,6 +1,6 @@
 """What a chip is: its units read from TOML, and how they are chosen."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any, get_args
 from pydantic import Field
 
 from ..formats.errors import InputError, choice
+from .chip_override import overridden
 from .dot_unit import DotUnit
 from .tables import Row, checked, read_toml
 from .units import Basis, ConversionUnit, MatrixUnit, Unit, VectorUnit, arithmetic_format
@@ -166,17 +167,30 @@ def chip_path(name: str | Path) -> Path:
     return CHIPS / f"{name}.toml"
 
 
-def load_chip(name: str | Path) -> Chip:
+def load_chip(name: str | Path, override: Mapping[str, Any] | None = None) -> Chip:
     """The chip of that name or alias, or of a TOML file of the user's own.
 
-    A chip loaded by an alias carries that name.
+    A chip loaded by an alias carries that name. `override` changes some of its values; see
+    `chip_override.overridden`.
 
     Raises:
-        InputError: no such chip, or a fault in its file, each with its place.
+        InputError: no such chip, or a fault in its file or in the override, each with its place.
     """
     path = chip_path(name)
     table = read_toml(path)
     if path.parent == CHIPS and str(name) in table.get("aliases", []):
         table = table | {"name": str(name)}
     place = f"chips/{path.name}" if path.parent == CHIPS else str(path)
+    chip = chip_from_table(table, place)
+    if not override:
+        return chip
+    return chip_from_table(overridden(chip, override), f"{place} with chip_override")
+
+
+def chip_from_table(table: dict[str, Any], place: str) -> Chip:
+    """The chip that a table describes, such as the one that a run was frozen with.
+
+    Raises:
+        InputError: a fault in it; `place` says where it stands.
+    """
     return Chip(checked(ChipTable, table, place), table, place)

@@ -19,7 +19,7 @@ from .phase import Phase
 from .recipe import Recipe
 from .roles import Roles
 from .steps import following_steps
-from .tracing import Events, Trace, Updates
+from .tracing import Events, Recorder, Trace, Updates
 
 
 @contextmanager
@@ -32,6 +32,7 @@ def emulate(
     state: Mapping[str, Any] | None = None,
     sample_every: int = 1,
     stop_at_nonfinite: bool = False,
+    recorder: Recorder | None = None,
     host_fallback: bool = False,
 ) -> Iterator[Trace]:
     """Everything that PyTorch computes inside this context, computed as the chip would.
@@ -52,6 +53,8 @@ def emulate(
         sample_every: the optimizer steps between two that the trace counts, the first included.
         stop_at_nonfinite: whether the first operation that makes an infinity or NaN out of finite
             numbers ends the run; see `tracing.watch` for what is looked at.
+        recorder: takes a digest of every operation's result, to compare two runs by; no bit of the
+            run depends on it. Not together with `stop_at_nonfinite`.
         host_fallback: for tensors on a CUDA device: whether what has no kernel there is computed on
             the host, and told in the coverage, rather than refused.
 
@@ -65,7 +68,7 @@ def emulate(
     """
     start_threads()
     phase = Phase(model)
-    trace = Trace(seed, phase, sample_every, stop_at_nonfinite)
+    trace = Trace(seed, phase, sample_every, stop_at_nonfinite, recorder)
     roles = Roles(phase)
     matrix = MatrixWork(chip, recipe, roles, trace)
     memory, scaling = Memory(chip, recipe, phase, trace), LossScaling(recipe, phase, trace)

@@ -144,6 +144,15 @@ def load_recipe(name: str | Path, override: Mapping[str, Any] | None = None) -> 
     if override:
         table = merged(table, _spread(dict(override)))
         place += " with override"
+    return recipe_from_table(table, place)
+
+
+def recipe_from_table(table: dict[str, Any], place: str) -> Recipe:
+    """The recipe that a table describes, such as the one that a run was frozen with.
+
+    Raises:
+        InputError: a fault in it; `place` says where it stands.
+    """
     return Recipe(checked(RecipeTable, table, place), table, place)
 
 

@@ -1,6 +1,7 @@
 """Reading the TOML files of users and of the library, and refusing them precisely."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -34,14 +35,18 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: is not valid TOML: {error}") from None
 
 
-def checked(model: type[R], data: object, place: str) -> R:
+def checked(
+    model: type[R], data: object, place: str, context: Mapping[str, Any] | None = None
+) -> R:
     """`data` as a `model`, or one sentence about everything that is wrong with it.
+
+    `context` is for validators that need to know more than the table says.
 
     Raises:
         InputError: each fault as `<place>, <key>: <value> <reason>`, joined by "; ".
     """
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context=context)
     except ValidationError as error:
         faults = [_sentence(dict(fault), model) for fault in error.errors()]
         raise InputError("; ".join(f"{place}, {fault}" for fault in faults)) from None

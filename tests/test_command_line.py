@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,6 +126,69 @@ def test_output_folder_that_cannot_be_written_is_one_line(
     assert_refused(tapeout("run", path, "--out", tmp_path / "locked"), told)
 
 
+def test_init_schema_and_settings_from_nothing(
+    tapeout: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wrote = tapeout("init", "new", "--template", "quickstart", "--chip", "generic-int4",
+                    "--recipe", "int4")  # fmt: skip
+    assert wrote.code == 0 and "next: edit new/quickstart.toml" in wrote.out
+    assert_refused(tapeout("init", "new", "--template", "quickstart"), "nothing is overwritten")
+    assert_refused(tapeout("init", "--template", "pock"), '(did you mean "poc"?)')
+    paths = json.loads(tapeout("init", "other", "--template", "poc", "--json").out)
+    assert {Path(path).name for path in paths} == {
+        "README.md", "smoke.toml", "early.toml", "full.toml", "scenario.schema.json",
+    }  # fmt: skip
+    assert tapeout("schema", "scenario", "--out", "s.json").code == 0
+    assert json.loads(Path("s.json").read_text()) == json.loads(tapeout("schema", "scenario").out)
+    assert_refused(tapeout("schema", "chips"), '(did you mean "chip"?)')
+    for setting, told in (
+        ("train.stepz=3", '(did you mean "steps"?)'),
+        ("train.steps", "is not of the form key=value"),
+        ("columns.candidat.recipe=int8", '(did you mean "candidate"?)'),
+    ):
+        assert_refused(tapeout("run", "new/quickstart.toml", "--set", setting), told)
+    assert not Path("runs").exists()
+
+
+def test_estimate_measures_once_and_makes_no_folder(
+    write_tiny: WriteTiny, tapeout: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tapeout.scenarios.measurement.CACHE", tmp_path / "cache")
+    path, out = write_tiny(tmp_path), tmp_path / "runs"
+    estimate = "run", path, "--out", out, "--set", "model.width=8", "--estimate", "--json"
+    # Measured here, not in another process, which would use the cache of the user.
+    monkeypatch.setattr("tapeout.scenarios.estimate.ProcessPoolExecutor", Here)
+    first, again = tapeout(*estimate), tapeout(*estimate)
+    told = json.loads(first.out)
+    assert (told["runs"], told["steps"], told["measured"]) == (2, 10, [2, 2])
+    # 8 examples of 4 tokens, width 8, 16 hidden, one block, 16 pixels a patch, 10 classes; the
+    # patches need no gradient. Forward and backward are three products but for the embedding's two.
+    block = 32 * (8 * 24 + 8 * 8 + 2 * 8 * 16) + 2 * 8 * 2 * 4 * 4 * 4
+    step = 3 * (block + 8 * 8 * 10) + 2 * 32 * 16 * 8
+    assert told["macs"] == 10 * step
+    assert told["cpu_seconds"] > 0 and told["disk_bytes"] > 1000
+    assert "measuring" in first.err and "measuring" not in again.err
+    assert json.loads(again.out) == told
+    assert not out.exists()
+
+
+class Here:
+    """As much of an executor as the estimate needs, in this process."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __enter__(self) -> "Here":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def submit(self, call: Callable[..., Any], *arguments: object) -> "Future[Any]":
+        done: Future[Any] = Future()
+        done.set_result(call(*arguments))
+        return done
+
+
 def test_wrong_option_is_told_with_the_usage(tapeout: Command) -> None:
     ended = tapeout("run", "quickstart", "--job", "2")
     assert ended.code == 2 and "No such option" in ended.err and "Traceback" not in ended.err
@@ -181,14 +245,14 @@ def test_interrupted_run_says_so_and_continues(write_tiny: WriteTiny, tmp_path: 
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 240
-    while not list(out.rglob("checkpoint.safetensors")) and time.monotonic() < deadline:
+    while not list(out.rglob("step-*.safetensors")) and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "interrupted: the same command continues" in err and "Traceback" not in err
-    assert not list(out.rglob("result.json")) and list(out.rglob("checkpoint.safetensors"))
+    assert not list(out.rglob("result.json")) and list(out.rglob("step-*.safetensors"))
 
 
 def test_help_answers_at_once_and_shows_examples() -> None:
@@ -200,7 +264,7 @@ def test_help_answers_at_once_and_shows_examples() -> None:
     assert "loaded []" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "report", "chips", "formats"])
+@pytest.mark.parametrize("command", ["init", "run", "report", "schema", "chips", "formats"])
 def test_help_of_every_command_has_examples_and_names_real_scenarios(
     tapeout: Command, command: str
 ) -> None:

@@ -21,7 +21,7 @@ UNROTATED = {"gemm": {"fprop": {r: {"hadamard": {"size": 1}} for r in ("weight",
 INT4_CHIP, INT4 = load_chip("generic-int4"), load_recipe("int4", UNROTATED)
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "adamw": lambda p: torch.optim.AdamW(p, lr=3e-3),
-    "lmd": lambda p: LMD(p, lr=0.02, seed=1),
+    "lmd": lambda p: LMD(p, lr=0.02, seed=1, fused=False),
     "shampoo4bit": lambda p: Shampoo4bit(p, lr=3e-3, statistics_every=2, roots_every=4),
 }
 

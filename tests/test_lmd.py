@@ -15,6 +15,16 @@ from torch import Tensor, nn
 from tapeout.formats.errors import InputError
 from tapeout.optimizers import LMD, NonFiniteGradientError
 from tapeout.optimizers.components import medians
+from tapeout.optimizers.kernels.noise import LENGTH, NORMAL
+from tapeout.optimizers.noise import (
+    ROUNDING,
+    START,
+    TRAINING,
+    Draws,
+    Place,
+    uniforms,
+    variates,
+)
 
 Array = NDArray[Any]
 SHAPES = ((5, 3), (4,))
@@ -47,7 +57,7 @@ class Transcription:
             storage="median", storage_rounding="stochastic", keep_sample=True,
         )  # fmt: skip
         self.o = defaults | options
-        self.stream = torch.Generator().manual_seed(self.o["seed"])
+        self.draws = Draws(self.o["seed"])
         s = self.o["sigma"]
         rayleigh = self.o["noise"] == "rayleigh"
         self.mean = s * sqrt(pi / 2) if rayleigh else exp(s**2 / 2)
@@ -58,14 +68,16 @@ class Transcription:
         self.v = [[np.zeros_like(part) for part in pair] for pair in self.m]
         self.eps = self.noise()
 
-    def normal(self, shape: tuple[int, ...]) -> Array:
-        return torch.randn(shape, generator=self.stream, dtype=torch.float64).numpy()
+    def numbers(self, law: int, shape: tuple[int, ...], place: Place) -> Array:
+        """The random numbers themselves are given; tests/test_lmd_noise.py looks at them."""
+        return variates(torch.empty(shape, dtype=torch.float64), law, place).numpy()
 
     def medians(self, w: Array) -> list[Array]:
+        place = self.draws.take(START)
         if self.o["init"] == "exact":
             return [(np.maximum(s * w, 0.0) + self.o["floor"]) / self.mean for s in (1, -1)]
         rms = np.sqrt(np.mean(w**2))
-        return list(np.abs(rms * self.normal((2, *w.shape))) + 1e-5)
+        return list(np.abs(rms * self.numbers(NORMAL, (2, *w.shape), place)) + 1e-5)
 
     def split(self, joined: Array) -> list[list[Array]]:
         """(2, all weights) in pieces: the parameters lie in a row, and draw together."""
@@ -88,13 +100,12 @@ class Transcription:
         return self.split(self.one_noise((2, sum(w.size for w in start()))))
 
     def one_noise(self, shape: tuple[int, ...]) -> Array:
-        sigma = self.o["sigma"]
+        sigma, place = self.o["sigma"], self.draws.take(TRAINING)
         if sigma == 0.0:
             return np.ones(shape)
         if self.o["noise"] == "rayleigh":
-            length = np.sqrt(self.normal(shape) ** 2 + self.normal(shape) ** 2)
-            return np.asarray(sigma * length)
-        return np.asarray(np.exp(sigma * self.normal(shape)))
+            return np.asarray(sigma * self.numbers(LENGTH, shape, place))
+        return np.asarray(np.exp(sigma * self.numbers(NORMAL, shape, place)))
 
     def weights(self) -> list[Array]:
         return [m[0] * e[0] - m[1] * e[1] for m, e in zip(self.m, self.eps, strict=True)]
@@ -145,7 +156,8 @@ class Transcription:
         down = -np.concatenate([np.stack(pair).reshape(2, -1) for pair in pushed], axis=1) / unit
         if self.o["storage_rounding"] == "nearest":
             return self.split(-np.round(down) * unit)
-        draw = torch.rand(down.shape, generator=self.stream, dtype=torch.float64).numpy()
+        place = self.draws.place(ROUNDING, self.draws.position)
+        draw = uniforms(torch.from_numpy(down), place).numpy()
         return self.split(-np.floor(down + draw) * unit)
 
 
@@ -217,25 +229,22 @@ def test_ancestor_settings_give_the_ancestors_rule() -> None:
         update="plain", init="independent", noise="rayleigh", temperature=temperature, samples=2,
         seed=4,
     )  # fmt: skip
-    stream = torch.Generator().manual_seed(4)
+    draws = Draws(4)
 
-    def normals() -> Array:
-        return torch.randn((2, p.numel()), generator=stream, dtype=torch.float64).numpy()
+    def numbers(law: int, purpose: int) -> Array:
+        like = torch.empty((2, p.numel()), dtype=torch.float64)
+        return variates(like, law, draws.take(purpose)).numpy()
 
     w0 = start()[0]
-    # The initialisation draws in the parameter's shape.
-    m = np.sqrt(np.mean(w0**2)) * torch.randn(
-        (2, *w0.shape), generator=stream, dtype=torch.float64
-    ).numpy().reshape(2, -1)
-    m = np.abs(m) + 1e-5
+    m = np.abs(np.sqrt(np.mean(w0**2)) * numbers(NORMAL, START)) + 1e-5
     v = np.zeros_like(m)
-    first = sigma * np.sqrt(normals() ** 2 + normals() ** 2)
+    first = sigma * numbers(LENGTH, TRAINING)
 
     def closure() -> None:
         p.grad = torch.from_numpy(pull(0, p.detach().numpy()))
 
     for _ in range(100):
-        second = sigma * np.sqrt(normals() ** 2 + normals() ** 2)
+        second = sigma * numbers(LENGTH, TRAINING)
         u = np.zeros_like(m)
         for eps in (first, second):
             parts = m * eps
@@ -243,7 +252,7 @@ def test_ancestor_settings_give_the_ancestors_rule() -> None:
             u += np.stack((parts[0] * g, -parts[1] * g)) / 2
         v = beta * v + (1 - beta) * (u - temperature)
         m = m * np.exp(-alpha * v)
-        first = sigma * np.sqrt(normals() ** 2 + normals() ** 2)
+        first = sigma * numbers(LENGTH, TRAINING)
         optimizer.step(closure)
     np.testing.assert_allclose(medians_of(optimizer, p).reshape(2, -1), m, rtol=1e-9)
 
@@ -304,7 +313,7 @@ def test_noise_keeps_the_mean_and_has_the_lognormal_variance(w0: float) -> None:
 
 def test_evaluation_weights() -> None:
     p, optimizer = steady(0.3, 50, sigma=0.2)
-    noisy, state = p.detach().clone(), optimizer.generator.get_state()
+    noisy, state = p.detach().clone(), optimizer.generator.state()
     plus, minus = medians_of(optimizer, p)
     with optimizer.eval_weights("median"):
         assert torch.equal(p.detach(), plus - minus)
@@ -314,7 +323,7 @@ def test_evaluation_weights() -> None:
         assert not torch.equal(p, first) and not torch.equal(p, noisy)
     with pytest.raises(RuntimeError, match="inside"), optimizer.eval_weights():
         raise RuntimeError("inside")
-    assert torch.equal(p, noisy) and torch.equal(optimizer.generator.get_state(), state)
+    assert torch.equal(p, noisy) and optimizer.generator.state() == state
     with (
         pytest.raises(InputError, match=r'mode = "medain" is not one of .* "median"'),
         optimizer.eval_weights("medain"),
@@ -386,6 +395,9 @@ def test_state_of_another_optimizer_is_refused() -> None:
     p, optimizer = steady(1.0)
     with pytest.raises(InputError, match="generator"):
         optimizer.load_state_dict(torch.optim.AdamW([p]).state_dict())
+    old = optimizer.state_dict() | {"generator": torch.Generator().get_state()}
+    with pytest.raises(InputError, match="not a seed and a position"):
+        optimizer.load_state_dict(old)
 
 
 def test_adamw_groups_equal_torch() -> None:

@@ -157,7 +157,8 @@ def test_normalisations_are_within_float32_rounding(name: str) -> None:
 def test_programs_train_as_in_plain_torch(program: str, optimizer: str) -> None:
     """The first loss is the plain one to 1e-6. Later ones rest on updates that divide by, or take
     the sign of, sums of another order: where such a sum is nearly zero its last bits decide, so
-    the bound is wider, and still far below any narrow format's effect."""
+    the bound is wider, and still far below any narrow format's effect. test_programs_steps.py
+    holds every step to 1e-6 from the same weights."""
     plain = train(PROGRAMS[program], optimizer, 5)
     emulated = train(PROGRAMS[program], optimizer, 5, IEEE, FP32)
     assert math.isclose(plain.losses[0], emulated.losses[0], rel_tol=CLOSE)
@@ -167,24 +168,6 @@ def test_programs_train_as_in_plain_torch(program: str, optimizer: str) -> None:
 
 
 LATER = {"sgd": 1e-5, "adamw": 1e-4, "lion": 1e-3}
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_gradients_of_the_first_step_are_within_float32_rounding(program: str) -> None:
-    """Relative to the largest gradient of the parameter."""
-    grads = []
-    for emulated in (False, True):
-        model = PROGRAMS[program].build()
-        if emulated:
-            with emulate(IEEE, FP32, model=model):
-                PROGRAMS[program].loss(model).backward()  # type: ignore[no-untyped-call]
-        else:
-            PROGRAMS[program].loss(model).backward()  # type: ignore[no-untyped-call]
-        grads.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
-        assert len(grads[-1]) == len(list(model.parameters()))
-    for name, plain in grads[0].items():
-        scale = max(float(plain.abs().max()), 1e-3)
-        assert float((plain - grads[1][name]).abs().max()) <= 1e-5 * scale, name
 
 
 def test_nothing_stays_switched_off_after_an_emulation() -> None:

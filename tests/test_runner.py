@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -23,13 +21,13 @@ from tapeout.scenarios.checkpoint import load_checkpoint, save_checkpoint
 from tapeout.scenarios.data import batch_indices
 from tapeout.scenarios.execution import Outcome, execute
 from tapeout.scenarios.folder import TABLES, RunFolder
-from tapeout.scenarios.lanes import CONTEXT, Board
+from tapeout.scenarios.lanes import CONTEXT
+from tapeout.scenarios.layout import step_of
 from tapeout.scenarios.measures import gradient_norm, mean_loss, quality
 from tapeout.scenarios.progress import Progress
 from tapeout.scenarios.schedule import cosine
 from tapeout.scenarios.session import Session
-from tapeout.scenarios.storage import DamagedFile, read_rows, write_bytes, write_rows
-from tapeout.scenarios.sweep import Sweep
+from tapeout.scenarios.storage import DamagedFile, encode_rows, read_rows, write_bytes
 
 WriteTiny = Callable[..., Path]
 OTHER = {"timing.json"}  # the only file that may differ between identical runs
@@ -78,6 +76,7 @@ def test_run_folder_holds_what_was_promised(plain: Study) -> None:
     steps = {table: [path.name for path in folder.segments(table)] for table in TABLES}
     names = ["step-000002.parquet", "step-000004.parquet", "step-000005.parquet"]
     assert steps == dict.fromkeys(TABLES, names)
+    assert folder.checkpoints() == [2, 4, 5]
     assert [row["step"] for row in folder.rows("metrics")] == [1, 2, 3, 4, 5]
     assert [row["step"] for row in folder.rows("evaluations")] == [3, 5]
     assert {row["step"] for row in folder.rows("trace")} == {1, 3, 5}
@@ -186,7 +185,10 @@ def test_damaged_file_is_named(plain: Study, tmp_path: Path, name: str, how: str
 
 
 def damage(path: Path, how: str) -> None:
-    """Flip the lowest bit of the middle byte, or cut the file in half."""
+    """Flip the lowest bit of the middle byte, cut the file in half, or delete it."""
+    if how == "missing":
+        path.unlink()
+        return
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
     if how == "flipped":
@@ -197,30 +199,73 @@ def damage(path: Path, how: str) -> None:
 @pytest.mark.parametrize("how", ["flipped", "truncated"])
 def test_single_files_are_checked_on_their_own(plain: Study, tmp_path: Path, how: str) -> None:
     folder = copy_of(plain, tmp_path).folders[1]
-    damage(folder.checkpoint, how)
-    with pytest.raises(DamagedFile, match=r"checkpoint\.safetensors: is damaged"):
-        load_checkpoint(folder.checkpoint)
+    damage(folder.checkpoint(4), how)
+    with pytest.raises(DamagedFile, match=r"step-000004\.safetensors: is damaged"):
+        load_checkpoint(folder.checkpoint(4))
     segment = folder.segment("trace", 2)
-    write_rows(
-        segment, [{"step": step, "module": str(step)} for step in range(999)], TABLES["trace"]
-    )
+    rows = [{"step": step, "module": str(step)} for step in range(999)]
+    write_bytes(segment, encode_rows(rows, TABLES["trace"]))
     damage(segment, how)
     with pytest.raises(DamagedFile, match=r"trace/step-000002\.parquet: is damaged"):
         read_rows(segment)
 
 
-@pytest.mark.parametrize("name", ["checkpoint.safetensors", "metrics/step-000002.parquet"])
-def test_damage_is_reported_and_the_run_computed_again(
+UNFINISHED = {
+    "checkpoints/step-000005.safetensors": {5},
+    "checkpoints/step-000002.safetensors": set(),
+    "metrics/step-000002.parquet": {1, 2},
+    "trace/step-000004.parquet": {3, 4},
+    "evaluations/step-000005.parquet": {5},
+    "run.json": set(),
+    "result.json": set(),
+}
+
+
+@pytest.mark.parametrize("how", ["flipped", "truncated", "missing"])
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_damage_is_named_and_only_that_segment_computed_again(
+    plain: Study, tmp_path: Path, name: str, how: str
+) -> None:
+    study = copy_of(plain, tmp_path)
+    folder, steps = study.folders[0], set()
+    (folder.path / "result.json").unlink()
+    if name == "result.json":
+        shutil.copy(plain.folders[0].path / name, folder.path / name)
+    damage(folder.path / name, how)
+    if "checkpoints/step-000002" in name:  # found out only when it is needed
+        damage(folder.path / "metrics/step-000004.parquet", "flipped")
+
+    def report(step: int, loss: float) -> None:
+        steps.add(step)
+
+    outcome = execute(study.runs[0], folder, report)
+    redone = UNFINISHED[name] if "step-000002.s" not in name else {1, 2, 3, 4}
+    assert steps == redone and outcome.computed
+    told = how == "missing" and "parquet" not in name
+    assert told or any(str(folder.path / name) in note for note in outcome.notes)
+    assert contents(folder.path) == contents(plain.folders[0].path)
+
+
+@pytest.mark.parametrize("name", ["metrics/step-000004.parquet", "trace/step-000002.parquet"])
+def test_damaged_segment_of_a_finished_run_is_computed_again_from_what_is_left(
     plain: Study, tmp_path: Path, name: str
 ) -> None:
     study = copy_of(plain, tmp_path)
-    folder = study.folders[0]
-    (folder.path / "result.json").unlink()
+    folder, steps = study.folders[1], set()
     damage(folder.path / name, "flipped")
-    outcome = compute(study)
-    (note,) = outcome.notes
-    assert str(folder.path / name) in note and "computed again from its first step" in note
-    assert contents(folder.path) == contents(plain.folders[0].path)
+    shutil.rmtree(folder.path / "checkpoints")
+    write_bytes(folder.segment("metrics", 3), b"a stranger")
+    report = lambda step, loss: steps.add(step)  # noqa: E731
+    outcome = execute(study.runs[1], folder, report)
+    assert steps == set(range(1, step_of(name) + 1)) and outcome.result == plain_result(plain)
+    assert "is no segment of this run; deleted" in outcome.notes[0]
+    expected = {k: v for k, v in contents(plain.folders[1].path).items() if "checkp" not in k}
+    assert contents(folder.path) == expected
+
+
+def plain_result(plain: Study) -> dict[str, Any] | None:
+    """What the run on INT4 came to."""
+    return plain.folders[1].result()
 
 
 def test_checkpoint_keeps_every_kind_of_state(tmp_path: Path) -> None:
@@ -346,19 +391,6 @@ def test_sweep_with_a_killed_worker_ends_with_the_same_bytes(
     assert watcher.seen[-1].steps_done == watcher.seen[-1].steps == 10
     for mine, other in zip(study.folders, plain.folders, strict=True):
         assert contents(mine.path) == contents(other.path)
-
-
-def test_run_whose_process_keeps_dying_is_reported_by_name(plain: Study) -> None:
-    watcher = Watcher()
-    lane: Any = SimpleNamespace(close=lambda: None)
-    sweep = Sweep(plain, Board([0.0] * 5), [], watcher, [])
-    for _ in range(2):
-        future: Future[Outcome] = Future()
-        future.set_exception(BrokenProcessPool())
-        sweep.busy[future] = (1, lane, 0.0)
-        sweep.collect(future)
-    assert sweep.endings[1].error == "its process died 2 times (killed, or out of memory)"
-    assert watcher.notes[-1].startswith("int4 lmd seed 0 failed: its process died")
 
 
 def test_read_only_folder_and_full_disk_are_refused_by_name(

@@ -15,8 +15,9 @@ from tapeout.scenarios import list_scenarios, load_scenario
 from tapeout.scenarios.divergence import DivergenceWatch
 from tapeout.scenarios.hyperparameters import TABLES
 from tapeout.scenarios.models import VitSpec
-from tapeout.scenarios.scenario import LIBRARY, DivergenceRule
+from tapeout.scenarios.scenario import LIBRARY
 from tapeout.scenarios.study import plan_runs
+from tapeout.scenarios.train import DivergenceRule
 
 WriteTiny = Callable[..., Path]
 REFUSED = {
@@ -66,7 +67,10 @@ REFUSED = {
     ),
     'kind = "vitt"': (
         'kind = "vit"',
-        ['model kind = "vitt" is not one of vit, gpt, mlp, resnet (did you mean "vit"?)'],
+        [
+            'model kind = "vitt" is not one of vit, gpt, mlp, resnet, quadratic, import '
+            '(did you mean "vit"?)'
+        ],
     ),
     "widht = 16": ("width = 16", ['model vit widht: unknown key "widht" (did you mean "width"?)']),
     "width = 17": (
@@ -139,7 +143,8 @@ def test_unknown_scenario_and_missing_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as unknown:
         load_scenario("quickstrat")
     assert str(unknown.value) == (
-        'scenario = "quickstrat" is not one of digits-vit, quickstart (did you mean "quickstart"?)'
+        'scenario = "quickstrat" is not one of digits-vit, quadratic, quickstart '
+        '(did you mean "quickstart"?)'
     )
     with pytest.raises(InputError, match=r"absent\.toml: no such file"):
         load_scenario(tmp_path / "absent.toml")

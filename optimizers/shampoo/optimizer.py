@@ -1,5 +1,6 @@
 """Shampoo: Kronecker-factored preconditioning, its statistics and roots kept in a few bits."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from ..state import tensors_in
 from .chunks import Rows, chunks, grafted, preconditioned
 from .method import Method
 from .options import check_options, method_of
-from .side import Side, accumulate, begin_side, renew_root, side_bits
+from .side import Side, accumulate, begin_side, read_side, renew_root, side_bits
 from .statistics import STORAGES
 
 
@@ -145,6 +146,19 @@ class Shampoo(CheckedOptimizer):
     def failures(self) -> int:
         """Statistics and roots that could not be computed so far; the ones before were kept."""
         return self.counters["failed_statistics"] + self.counters["failed_roots"]
+
+    def preconditioners(self, p: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Of parameter p: the name of each side, its L as stored, and its X as stored.
+
+        Names are left and right, with the number of the chunk where there are several; L and X are
+        (n, n) float32. Nothing for a parameter that has not stepped, or has no sides.
+        """
+        groups = [g for g in self.param_groups if any(q is p for q in g["params"])]
+        pairs = self.state[p].get("sides", []) if p in self.state else []
+        for number, pair in enumerate(pairs):
+            chunk = f" {number}" if len(pairs) > 1 else ""
+            for name, side in zip(("left", "right"), pair, strict=True):
+                yield f"{name}{chunk}", *read_side(side, method_of(groups[0]))
 
     def preconditioner_bytes(self) -> int:
         """Bytes that statistics and roots occupy now; part of `state_bytes()`."""

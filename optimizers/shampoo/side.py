@@ -55,6 +55,12 @@ def renew_root(side: Side, fresh: Tensor | None, method: Method, counters: Count
     return True
 
 
+def read_side(side: Side, method: Method) -> tuple[Tensor, Tensor]:
+    """L and X as they are stored, (n, n) float32 both."""
+    order = len(restored_diagonal(side["root"]))
+    return keeper(order, method).read(side["factor"], method), method.restore_root(side["root"])
+
+
 def restored_diagonal(stored: Stored) -> Tensor:
     """The diagonal of a stored root, (n,)."""
     return stored["matrix"].diagonal() if "matrix" in stored else stored["diagonal"]

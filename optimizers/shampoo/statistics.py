@@ -42,6 +42,10 @@ class Statistics(Protocol):
         """(L + λmax·ε·I)^(−1/4) of what is stored; None if it is not finite."""
         ...
 
+    def read(self, stored: Stored, method: Method) -> Tensor:
+        """L as it is stored, (n, n) float32, and as `root` takes it."""
+        ...
+
     def bits(self, order: int, method: Method) -> int:
         """What L occupies after the paper."""
         ...
@@ -69,7 +73,11 @@ class Whole:
 
     def root(self, stored: Stored, method: Method) -> Tensor | None:
         """See `Statistics`."""
-        return inverse_root(stored["matrix"], method)
+        return inverse_root(self.read(stored, method), method)
+
+    def read(self, stored: Stored, method: Method) -> Tensor:
+        """See `Statistics`."""
+        return stored["matrix"]
 
     def bits(self, order: int, method: Method) -> int:
         """32·n²."""
@@ -92,7 +100,11 @@ class Naive:
 
     def root(self, stored: Stored, method: Method) -> Tensor | None:
         """See `Statistics`."""
-        return inverse_root(method.codec.restore_symmetric(stored), method)
+        return inverse_root(self.read(stored, method), method)
+
+    def read(self, stored: Stored, method: Method) -> Tensor:
+        """See `Statistics`."""
+        return method.codec.restore_symmetric(stored)
 
     def bits(self, order: int, method: Method) -> int:
         """See `Method.square_bits`."""
@@ -120,7 +132,11 @@ class Factor:
 
     def root(self, stored: Stored, method: Method) -> Tensor | None:
         """See `Statistics`."""
-        return inverse_root(method.algebra.gram(self._restore(stored, method)[0]), method)
+        return inverse_root(self.read(stored, method), method)
+
+    def read(self, stored: Stored, method: Method) -> Tensor:
+        """See `Statistics`; D·Dᵀ."""
+        return method.algebra.gram(self._restore(stored, method)[0])
 
     def bits(self, order: int, method: Method) -> int:
         """b·n(n − 1)/2 + 32·(the scales of the lower triangle) + 32·n."""
@@ -178,6 +194,11 @@ class Eigen:
         """See `Statistics`; V·diag((λ + ε·max λ)^(−1/4))·Vᵀ."""
         v = self._vectors(stored, method.rectify_roots, method)
         return spectral_root(stored["values"], v, method.eps)
+
+    def read(self, stored: Stored, method: Method) -> Tensor:
+        """See `Statistics`; V·diag(λ)·Vᵀ, V after t₂ Björck steps."""
+        v = self._vectors(stored, method.rectify_roots, method)
+        return (v * stored["values"]) @ v.T
 
     def bits(self, order: int, method: Method) -> int:
         """See `Method.square_bits`."""

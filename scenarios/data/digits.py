@@ -6,20 +6,17 @@ ship with scikit-learn; nothing is downloaded.
 """
 
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from sklearn import datasets
 
 from ...formats.errors import InputError
 from ...simulator.tables import Row
 from .examples import Examples, refuse_nonfinite
 from .order import stratified
-
-Share = Annotated[float, Field(ge=0.05, le=0.95)]
-Seed = Annotated[int, Field(strict=True, ge=0)]
+from .split import Seed, Share
 
 
 class DigitsSpec(Row):

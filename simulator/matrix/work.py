@@ -120,6 +120,7 @@ class MatrixWork:
             sums += bias.detach().numpy()
         stored = self._stored(sums, gemm)
         self._cover(product, path)
+        self.trace.macs += stored.size * a.shape[2]
         if self.trace.sampling:
 
             def again(left: Any, right: Any, start: Any) -> Stack:

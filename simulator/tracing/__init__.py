@@ -5,6 +5,7 @@ from .counts import Conversion, Counts, Key
 from .coverage import COVERAGE
 from .events import Events
 from .products import Multiplied, examine
+from .recorder import Operation, Recorder
 from .trace import Trace
 from .updates import Updates
 from .watch import NonFiniteError
@@ -19,6 +20,8 @@ __all__ = [
     "Key",
     "Multiplied",
     "NonFiniteError",
+    "Operation",
+    "Recorder",
     "Trace",
     "Updates",
     "describe_columns",

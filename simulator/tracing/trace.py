@@ -11,6 +11,7 @@ from .counts import Conversion, Counts, Key, count_rounding
 from .coverage import Coverage
 from .footprint import Footprint
 from .products import Multiplied, examine
+from .recorder import Recorder
 from .watch import Watch
 
 
@@ -28,18 +29,30 @@ class Keeper(Protocol):
 class Trace:
     """Counters of an emulation, how its operations were carried out, and its random streams.
 
+    `macs` are the multiply-adds of all matrix products since the beginning, counted in every step.
+
     Counted in every `sample_every`-th optimizer step, from the first on; `COLUMNS` says what. The
     rows of a step are the same whatever other steps are counted.
     """
 
     def __init__(
-        self, seed: int, phase: Phase, sample_every: int = 1, stop_at_nonfinite: bool = False
+        self,
+        seed: int,
+        phase: Phase,
+        sample_every: int = 1,
+        stop_at_nonfinite: bool = False,
+        recorder: Recorder | None = None,
     ) -> None:
+        if recorder is not None and stop_at_nonfinite:
+            raise InputError("emulate: recorder and stop_at_nonfinite exclude each other: drop one")
         if not isinstance(sample_every, int) or sample_every < 1:
             raise InputError(f"emulate: sample_every = {sample_every!r} is not a count from 1 on")
         self.seed, self.phase, self.sample_every = seed, phase, sample_every
         self.position = 0
-        self.watch = Watch(phase) if stop_at_nonfinite else None
+        self.macs = 0
+        self.watch: Watch | Recorder | None = Watch(phase) if stop_at_nonfinite else recorder
+        if recorder is not None:
+            recorder.attach(phase)
         self.assumed: set[str] = set()
         self._keepers: dict[str, Keeper] = {}
         self._counts: dict[tuple[int, Key], Counts] = {}

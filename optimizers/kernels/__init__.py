@@ -1,0 +1,1 @@
+"""Compiled loops of the optimizers: arithmetic on arrays, spread over threads."""
