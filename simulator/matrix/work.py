@@ -154,6 +154,7 @@ class MatrixWork:
         if bias is not None and inside is None:
             sums = sums + bias.detach().to(sums.dtype)
         stored = device.stored(sums, getattr(self.recipe.rows.output, gemm))
+        self.trace.macs += stored.numel() * a.shape[2]
         self._cover(product, path)
         if self.trace.sampling:
             self._count_from_device(product, path, (a, b, bias), (x, y), inside, stored, position)

@@ -29,8 +29,8 @@ def start(kernel: Any, a: Tensor, b: Tensor, tensors: tuple[Any, ...], **rest: A
     tile = {"ROWS": _side(rows, most), "COLUMNS": _side(columns, most)}
     after = rest.pop("after", ())
     launch(
-        kernel, programs(a, b, most), a, b, *tensors, rows, columns, depth, *a.stride(), *b.stride(),
-        *after, **rest, **tile,
+        kernel, programs(a, b, most), a, b, *tensors, rows, columns, depth, *a.stride(),
+        *b.stride(), *after, **rest, **tile,
     )  # fmt: skip
 
 
