@@ -17,12 +17,13 @@ def decode_grid(codes: Array, row: GridFormat) -> Array:
     Exact; by a table up to 16 bits.
     """
     if row.bits <= 16:
-        return np.take(_every_value(row), codes)
+        return np.take(every_value(row), codes)
     return _narrowed(_decoded(codes.astype(np.uint64), row), row)
 
 
 @lru_cache(maxsize=64)
-def _every_value(row: GridFormat) -> Array:
+def every_value(row: GridFormat) -> Array:
+    """The value of each code."""
     return _narrowed(_decoded(np.arange(2**row.bits, dtype=np.uint64), row), row)
 
 

@@ -10,6 +10,7 @@ from .blocks.block import AnyFormat, BlockFormat
 from .blocks.codes import BlockCodes
 from .catalog import get_format
 from .codes import decode_grid
+from .device.place import on_device
 from .errors import InputError, choice, whole_number
 from .format import FloatFormat, Format, GridFormat, fits
 from .generators import draw_words
@@ -64,8 +65,7 @@ def quantize(
         Same kind, dtype and shape as x, contiguous. Rounded once from the exact input: there is
         no double rounding. The sign of zero is kept where the format has one. NaN stays NaN.
         Blocks of float16 and bfloat16 are computed in float32, and rounded to the dtype after.
-        Tensors on other devices are rounded there by torch's own integer operations, to the same
-        bits; for tables of values and blocks they pass through the host.
+        Tensors on CUDA devices are rounded there, to the same bits; what has no kernel is refused.
 
     Raises:
         InputError: unknown names; a dtype that cannot hold every value of the format; NaN where
@@ -82,8 +82,10 @@ def quantize(
     row = get_format(fmt)
     if axis is not None and not isinstance(row, BlockFormat):
         raise InputError(f"axis = {axis} is for block formats, not {row.name}; leave it out")
-    if isinstance(x, torch.Tensor) and x.device.type != "cpu":
-        return _quantize_elsewhere(x, row, options, axis)
+    if isinstance(x, torch.Tensor) and _elsewhere(x):
+        from .device.interface import quantize_elsewhere
+
+        return quantize_elsewhere(x, row, options, axis)
     if isinstance(row, BlockFormat):
         from .blocks.conversion import quantize_blocks
 
@@ -121,13 +123,15 @@ def encode(
         "seed": whole_number(seed, "seed"), "stream": whole_number(stream, "stream"),
     }  # fmt: skip
     row = get_format(fmt)
+    if isinstance(x, torch.Tensor) and _elsewhere(x):
+        from .device.interface import encode_elsewhere
+
+        return encode_elsewhere(x, row, options, axis)
     if isinstance(row, BlockFormat):
         from .blocks.conversion import encode_blocks
 
         _refuse_flush(options.pop("flush"), row)
         return encode_blocks(x, row, axis=axis, **options)
-    if isinstance(x, torch.Tensor) and x.device.type != "cpu":
-        return encode(x.detach().cpu(), row, **options).to(x.device)
     array, _, _ = as_floats(x)
     how = _conversion(array, **options)
     if (table := table_of(row)) is not None:
@@ -147,12 +151,20 @@ def decode(codes: Any, fmt: str | AnyFormat | None = None) -> Any:
     if isinstance(codes, BlockCodes):
         from .blocks.conversion import decode_blocks
 
+        if isinstance(codes.codes, torch.Tensor) and _elsewhere(codes.codes):
+            from .device.interface import decode_elsewhere
+
+            return decode_elsewhere(codes, None)
         return decode_blocks(codes)
     if fmt is None:
         raise InputError("decode: codes alone do not say their format; pass it as the second")
     row = get_format(fmt)
     if isinstance(row, BlockFormat):
         raise InputError(f"decode: {row.name} needs scales too; pass the BlockCodes of encode")
+    if isinstance(codes, torch.Tensor) and _elsewhere(codes):
+        from .device.interface import decode_elsewhere
+
+        return decode_elsewhere(codes, row)
     array, rebuild = as_codes(codes)
     if array.size and int(array.max()) >= 2**row.bits:
         raise InputError(
@@ -173,23 +185,9 @@ def _differentiable(x: T, fmt: str | AnyFormat, gradient: str, options: dict[str
     return straight_through(x, cast(Format, fmt), gradient == "clipped", **options)
 
 
-def _quantize_elsewhere(
-    x: torch.Tensor, row: AnyFormat, options: dict[str, Any], axis: int | None
-) -> torch.Tensor:
-    """A tensor that is not on the CPU: by torch's integer operations, or through the host."""
-    from .device.rounding import quantize_on_device
-
-    grid = None if isinstance(row, BlockFormat) or table_of(row) is not None else row
-    how = get_rounding(options["rounding"])
-    own = isinstance(how, Stochastic) and how.source != "philox"
-    if grid is None or own or get_flush(options["flush"]) is not Flush.NONE:
-        return quantize(x.detach().cpu(), row, axis=axis, **options).to(x.device)
-    bits = options["random_bits"]
-    random = None if bits is None else torch.as_tensor(bits, device=x.device)
-    return quantize_on_device(
-        x, cast(GridFormat, grid).grid, how, get_overflow(options["overflow"]), random,
-        seed=options["seed"], stream=options["stream"], name=row.name,
-    )  # fmt: skip
+def _elsewhere(x: torch.Tensor) -> bool:
+    """Whether the kernels of `device` are asked, and not numba's."""
+    return x.device.type != "cpu" or on_device(x)
 
 
 def _quantize_qtorch_blocks(x: T, number: Any, options: dict[str, Any]) -> T:

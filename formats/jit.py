@@ -2,7 +2,8 @@
 
 numba's on-disk cache does not see edits to a callee in another file, so the cache folder is
 named after the content of every source file that can hold a kernel or a constant of one, and
-after numba itself.
+after numba itself. Kernels of the optimizers have a folder of their own: an edit to them leaves
+those of the floors below as they are.
 """
 
 import hashlib
@@ -21,26 +22,50 @@ from numba.extending import intrinsic as _numba_intrinsic
 from numba.np.ufunc.parallel import _launch_threads
 
 ROOT = Path(__file__).parent.parent
-_sources = sorted(p for d in ("formats", "simulator/kernels") for p in (ROOT / d).rglob("*.py"))
-_digest = hashlib.sha256(numba.__version__.encode())
-for _source in _sources:
-    _digest.update(_source.read_bytes())
-_home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+_HOME = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tapeout"
+#: Folders among the kernels' that hold no numba kernel.
+_NO_KERNELS = ("device", "triton")
 _config: Any = numba.config  # pyright: ignore[reportPrivateImportUsage]
-_config.CACHE_DIR = str(_home / "tapeout" / _digest.hexdigest()[:12])
+
+
+def _cache_folder(*sources: str) -> str:
+    """The folder named after numba and the content of these files and folders of the package."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    paths = [ROOT / source for source in sources]
+    files = {file for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path])}
+    for file in sorted(file for file in files if file.parent.name not in _NO_KERNELS):
+        digest.update(file.read_bytes())
+    return str(_HOME / digest.hexdigest()[:12])
+
+
+_LOWER = ("formats", "simulator/kernels")
+_FOLDER = _cache_folder(*_LOWER)
+_OPTIMIZERS = _cache_folder(*_LOWER, "optimizers/kernels", "optimizers/elementary.py")
+
+
+def _decorator(**options: bool) -> Callable[..., Any]:
+    """numba's, with the cache in the folder of the function's floor."""
+
+    def decorate(function: Any) -> Any:
+        ours = function.__module__.startswith("tapeout.optimizers.")
+        _config.CACHE_DIR = _OPTIMIZERS if ours else _FOLDER  # read as a function is decorated
+        return numba.njit(cache=True, **options)(function)
+
+    return decorate
+
 
 #: numba takes the leading context away from what it decorates, which type checkers cannot see.
 intrinsic: Callable[..., Any] = _numba_intrinsic
 
 #: A function compiled on first use and kept on disk. IEEE semantics: no reassociation, no
 #: contraction of a*b+c into a fused multiply-add, no flush of subnormals.
-jit: Callable[..., Any] = numba.njit(cache=True)
+jit = _decorator()
 
 #: A scalar helper of kernels, always inlined: LLVM vectorises no loop that still has a call.
-scalar_jit: Callable[..., Any] = numba.njit(cache=True, forceinline=True)
+scalar_jit = _decorator(forceinline=True)
 
 #: As `jit`, with `prange` loops spread over the threads of `set_threads`.
-parallel_jit: Callable[..., Any] = numba.njit(cache=True, parallel=True)
+parallel_jit = _decorator(parallel=True)
 
 
 #: The codes of `set_rounding`, those of LLVM.

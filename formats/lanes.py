@@ -207,7 +207,7 @@ def _lane(
         fields["rebias"] = -(bias << fmt.fraction_bits)
         fields["infinity_code"] = encode_exact(math.inf, fmt) if fmt.infinity else 0
         fields["nan_code"] = nan_code(fmt) if grid.has_nan else 0
-    fields |= _increments(mode, k, drop) | _beyond(grid, mode, overflow)
+    fields |= _increments(mode, k, drop) | find_beyond(grid, mode, overflow)
     span, half = 2 << sign, 1 << sign
     wrapped = {n: (int(fields[n]) + half) % span - half for n in _INTEGERS}
     real = {n: width.real(fields[n]) for n in Lane._fields if n not in _INTEGERS}
@@ -230,7 +230,7 @@ def _increments(mode: int, k: int, drop: int) -> dict[str, int]:
     return {"base": base, "by_last": by_last, "by_sign": by_sign}
 
 
-def _beyond(grid: Grid, mode: int, overflow: Overflow) -> dict[str, float | int]:
+def find_beyond(grid: Grid, mode: int, overflow: Overflow) -> dict[str, float | int]:
     """What finite and infinite values beyond the range become; as `reference.beyond`."""
     infinity = math.inf if grid.has_infinity else math.nan
     up, down = infinity, -infinity if grid.lowest < 0.0 else math.nan

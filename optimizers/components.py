@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from .base import wide
+from .kernels.noise import NORMAL
 from .medians import Medians, medians_in
 from .noise import NOISE_LAWS, Place, variates
-from .kernels.noise import NORMAL
 
 Group = dict[str, Any]
 State = dict[str, Any]

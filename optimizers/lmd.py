@@ -42,8 +42,8 @@ class LMD(CheckedOptimizer):
     2303.04397), [D] derived here, [?] a choice of this reconstruction.
 
     Args:
-        params: parameters or groups; every option below but samples, seed, keep_sample and
-            nonfinite can be set in a group.
+        params: parameters or groups; every option below but samples, seed, keep_sample,
+            fused and nonfinite can be set in a group.
         lr: η, the relative change of a median in one step.
         betas: β₁, β₂ of v_temp and v [?]; equal ones give the rule with one momentum, sign(v).
         decay: λ, in units of the sign step.
@@ -62,11 +62,16 @@ class LMD(CheckedOptimizer):
         noise: "lognormal" [P], "rayleigh" [A].
         temperature: τ/N of the ancestor, subtracted from u± [A].
         samples: S [R]; more than one needs a closure in `step`.
-        seed: of the noise generator, whose state is part of `state_dict()`.
+        seed: of the noise generator, whose state, a seed and a count, is part of
+            `state_dict()`; see `noise` for the numbers themselves.
         storage: of m±: "median" as it is; "log" its logarithm, where the update is an addition
             [D]; or a logarithmic format such as "lns15g128", codes where it is one integer add
             [D, ?]: see `medians.CodedMedians`, also for `storage_rounding`.
         keep_sample: keep w± from drawing to the next step, rather than drawing it twice.
+        fused: step float32 medians on the CPU in one compiled pass, with the exp and log of
+            `elementary`: within 1.28 ulp, the same bits on every machine and number of threads.
+            Off, inside an emulation or under another torch dispatch mode, and for codes, float64
+            and other devices, every operation is torch's, so that a chip rounds each.
         nonfinite: "refuse" or "skip" a step with a NaN or infinite gradient; those are counted
             in `counters`.
         rule: "adamw" in a group makes it a plain AdamW group without noise; lr, betas, `eps`

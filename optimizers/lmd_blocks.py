@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .components import State, difference
+from .components import State, difference, finite
 from .kernels.noise import RUN
 from .noise import Place
 
@@ -138,9 +138,7 @@ class Block:
             state[key] = views[key] = self.part(flat, i)
 
 
-def blocks_of(
-    group: dict[str, Any], states: dict[Tensor, State], first: int
-) -> Iterator[Block]:
+def blocks_of(group: dict[str, Any], states: dict[Tensor, State], first: int) -> Iterator[Block]:
     """The blocks of a group, in the order of its parameters, their random numbers from `first`."""
     gathered: list[Tensor] = []
     for p in group["params"]:

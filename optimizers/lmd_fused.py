@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from ..formats.jit import start_threads
 from .components import Group, storage
 from .kernels import lmd as kernels
-from .kernels.noise import RUN
+from .kernels.noise import GRAIN, RUN
 from .lmd_blocks import Block
 from .medians import LogMedians, limits
 from .noise import NOISE_LAWS, SHORTEST, Place
@@ -86,7 +86,7 @@ def _run(
         _rows(state["prior"]) if "prior" in state else np.empty((2, 0), _rows(state["m"]).dtype),
         w.numpy(),
     )
-    kernels.step(*arguments)
+    (kernels.step if w.numel() > GRAIN else kernels.step_alone)(*arguments)
     if own is None:
         block.spread(w)
     else:
@@ -100,7 +100,7 @@ def _rows(x: Tensor) -> Array:
 
 
 def _switches(group: Group, given: bool) -> tuple[int, ...]:
-    """See `kernels.step`."""
+    """See `kernels.step_alone`."""
     shared = group["momentum"] == "shared"
     return (
         kernels.SHARED if shared else kernels.GIVEN if given else kernels.FROM_SAMPLE,
@@ -112,7 +112,7 @@ def _switches(group: Group, given: bool) -> tuple[int, ...]:
 
 
 def _scalars(group: Group, sigmas: tuple[float, float]) -> tuple[np.float32, ...]:
-    """See `kernels.step`."""
+    """See `kernels.step_alone`."""
     keep, law = storage(group), NOISE_LAWS[group["noise"]]
     (beta1, beta2), mean = group["betas"], law.mean(group["sigma"])
     scale = law.square(group["sigma"]) if group["regularizer"] == "gaussian" else mean
@@ -127,5 +127,5 @@ def _scalars(group: Group, sigmas: tuple[float, float]) -> tuple[np.float32, ...
 
 
 def _numbers(old: Place, new: Place, first: int) -> tuple[np.uint64, ...]:
-    """See `kernels.step`."""
+    """See `kernels.step_alone`."""
     return tuple(map(np.uint64, (new.seed, old.stream, new.stream, first // RUN)))

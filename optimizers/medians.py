@@ -50,9 +50,7 @@ class Medians(Protocol):
         """log(m/m₀), m₀ stored likewise or from `point`."""
         ...
 
-    def move(
-        self, stored: Tensor, lr: float, direction: Tensor, place: Place
-    ) -> None:
+    def move(self, stored: Tensor, lr: float, direction: Tensor, place: Place) -> None:
         """m ← m·exp(−lr·direction), in place; `direction` may be overwritten.
 
         place: of the random numbers, where the storage rounds with them.
@@ -76,9 +74,7 @@ class PlainMedians:
         start = origin.log() if isinstance(origin, Tensor) else origin
         return stored.log() - start
 
-    def move(
-        self, stored: Tensor, lr: float, direction: Tensor, place: Place
-    ) -> None:
+    def move(self, stored: Tensor, lr: float, direction: Tensor, place: Place) -> None:
         push = direction.mul_(-lr).clamp_(-REACH, REACH)
         stored.mul_(push.exp_()).clamp_(*limits(stored.dtype))
 
@@ -98,9 +94,7 @@ class LogMedians:
     def log_ratio(self, stored: Tensor, origin: Tensor | float, dtype: torch.dtype) -> Tensor:
         return stored - origin
 
-    def move(
-        self, stored: Tensor, lr: float, direction: Tensor, place: Place
-    ) -> None:
+    def move(self, stored: Tensor, lr: float, direction: Tensor, place: Place) -> None:
         least, largest = limits(stored.dtype)
         stored.add_(direction.mul_(-lr)).clamp_(log(least), log(largest))
 
@@ -144,9 +138,7 @@ class CodedMedians:
         start = origin.to(dtype) if isinstance(origin, Tensor) else origin
         return (stored.to(dtype) - start).mul_(log(2) / self.row.gamma)
 
-    def move(
-        self, stored: Tensor, lr: float, direction: Tensor, place: Place
-    ) -> None:
+    def move(self, stored: Tensor, lr: float, direction: Tensor, place: Place) -> None:
         steps = direction.mul_(lr * self.row.gamma / log(2)).clamp_(-self.row.top, self.row.top)
         if self.rounding == "nearest":
             steps.round_()

@@ -107,7 +107,8 @@ def variates(like: Tensor, law: int, place: Place) -> Tensor:
     start_threads()
     out = np.empty((2, like.numel() // 2), np.float32)
     seed, stream = np.uint64(place.seed), np.uint64(place.stream)
-    kernels.fill_variates(out, law, seed, stream, place.first)
+    fill = kernels.fill_variates if out.shape[1] > kernels.GRAIN else kernels.fill_alone
+    fill(out, law, seed, stream, place.first)
     return torch.from_numpy(out).reshape(like.shape).to(like.device, like.dtype)
 
 
@@ -147,7 +148,7 @@ NOISE_LAWS = {law.name: law for law in (LOGNORMAL, RAYLEIGH)}
 
 
 def variates_reference(law: int, place: Place, count: int) -> NDArray[np.float32]:
-    """The exact twin of `kernels.fill_variates`, (2, count), weight by weight from the words."""
+    """The exact twin of `kernels.fill_alone`, (2, count), weight by weight from the words."""
     indices = range(place.first, place.first + count)
     first, second = (
         np.array([_word(place, i, which) for i in indices], np.uint32) for which in range(2)

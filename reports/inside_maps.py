@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgba
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from .drawing import INK, SERIES, SHADE, Figure, draw_svg
@@ -13,7 +14,7 @@ from .study import Study
 from .wording import decibels, share
 
 #: Pairs of optimizer and column that are drawn, those that lost most first.
-PAIRS = 6
+PAIRS = 4
 #: Modules and times of a map, at most; further times are left out evenly.
 ROWS, TIMES, TABLE_TIMES = 18, 24, 6
 WIDTH, ROW, FRAME = 390.0, 15.0, 58.0  # points
@@ -49,12 +50,18 @@ def _draw(found: ModuleMap) -> Figure:
     text: Text = decibels if found.measure == "sqnr" else share
 
     def paint(axes: Axes) -> None:
-        for y, x in np.ndindex(values.shape):
-            depth = _depth(found.measure, float(values[y, x]))
-            box = Rectangle((x - 0.5, y - 0.46), 1.0, 0.92, linewidth=0)
-            box.set_facecolor(SHADE if depth is None else SERIES[2])
-            box.set_alpha(1.0 if depth is None else depth)
-            axes.add_patch(box)
+        cells = [
+            (y, x, _depth(found.measure, float(values[y, x]))) for y, x in np.ndindex(values.shape)
+        ]
+        boxes = PolyCollection(
+            [_box(x, y) for y, x, _ in cells],
+            facecolors=[
+                to_rgba(SHADE) if depth is None else to_rgba(SERIES[2], depth)
+                for _, _, depth in cells
+            ],
+            linewidths=0,
+        )
+        axes.add_collection(boxes, autolim=False)
         axes.set_xlim(-0.5, len(steps) - 0.5)
         axes.set_ylim(len(modules) - 0.5, -0.5)
         axes.set_yticks(range(len(modules)), modules)
@@ -81,6 +88,12 @@ def _draw(found: ModuleMap) -> Figure:
     return Figure(
         name, title, alt, draw_svg(name, title, alt, (WIDTH, height), paint), header, table
     )
+
+
+def _box(x: int, y: int) -> list[tuple[float, float]]:
+    """The corners of a cell."""
+    left, right, top, bottom = x - 0.5, x + 0.5, y - 0.46, y + 0.46
+    return [(left, top), (right, top), (right, bottom), (left, bottom)]
 
 
 def _depth(measure: str, value: float) -> float | None:

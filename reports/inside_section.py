@@ -11,7 +11,7 @@ from .inside_weights import draw_distances, draw_weights
 from .study import Study
 
 #: Distributions of weights that are drawn for one optimizer.
-DISTRIBUTIONS = 3
+DISTRIBUTIONS = 2
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Row:
 
     home, name: of its study folder and its own.
     step, final: of runs that ended. changed: when its result was written, or its folder changed,
-    in seconds since 1970; None where there is no folder.
+    in seconds since 1970; None where there is no folder. lr_factor: on the optimizer's own rate.
     """
 
     home: Path
@@ -47,6 +47,7 @@ class Row:
     final: float | None = None
     changed: float | None = None
     reason: str = ""
+    lr_factor: float = 1.0
 
     @property
     def path(self) -> Path:
@@ -103,25 +104,26 @@ def _run_row(home: Path, place: int, run: dict[str, Any], metric: str) -> Row:
     if "/" in name or name in ("", ".", ".."):
         raise ValueError(f"{name!r} leads out of the study")
     facts = (run["column"], run["optimizer"], run["seed"])
+    factor = float(run.get("lr_factor", 1))
     try:
         file = os.open(f"{name}/{RESULT}", os.O_RDONLY, dir_fd=place)
     except FileNotFoundError:
         try:
             changed = os.stat(name, dir_fd=place).st_mtime
         except FileNotFoundError:
-            return Row(home, name, "waiting", *facts)
-        return Row(home, name, "unfinished", *facts, changed=changed)
+            return Row(home, name, "waiting", *facts, lr_factor=factor)
+        return Row(home, name, "unfinished", *facts, changed=changed, lr_factor=factor)
     try:
         facts_of_file = os.fstat(file)
         result = from_json(os.read(file, facts_of_file.st_size))
         status: Status = "diverged" if result["status"] == "diverged" else "finished"
         step, final, reason = result["step"], result["final"].get(metric), result["reason"]
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        return Row(home, name, "damaged", *facts, reason=f"{RESULT}: {error}")
+        return Row(home, name, "damaged", *facts, reason=f"{RESULT}: {error}", lr_factor=factor)
     finally:
         os.close(file)
     changed = facts_of_file.st_mtime
-    return Row(home, name, status, *facts, step, metric, final, changed, reason)
+    return Row(home, name, status, *facts, step, metric, final, changed, reason, factor)
 
 
 @contextmanager

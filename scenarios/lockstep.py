@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import zip_longest
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -64,23 +63,6 @@ def differing_inputs(a: Path, b: Path) -> list[str]:
         else:
             found.append(key)
     return found
-
-
-def first_step(a: Path, b: Path, tolerance: float = 0.0) -> int | None:
-    """The first step whose loss or gradient norm differs by more than `tolerance` of a's.
-
-    0: in any bit. A step that only one of the two reached counts. None: none is recorded.
-
-    Raises:
-        DamagedFile: a segment of the metrics.
-    """
-    rows = zip_longest(RunFolder(a).rows("metrics"), RunFolder(b).rows("metrics"))
-    for number, (one, other) in enumerate(rows, start=1):
-        if one is None or other is None:
-            return number
-        if any(_apart(one[key], other[key], tolerance) for key in ("loss", "grad_norm")):
-            return number
-    return None
 
 
 def find_parting(
@@ -182,12 +164,6 @@ def _measured(found: Parting, a: Any, b: Any) -> Parting:
         found.same_operation, len(a), int((~same).sum()), largest if isfinite(largest) else None,
         relative,
     )  # fmt: skip
-
-
-def _apart(a: float | None, b: float | None, tolerance: float) -> bool:
-    if a is None or b is None or a != a or b != b:
-        return (a is None or a != a) != (b is None or b != b)
-    return abs(a - b) > tolerance * abs(a)
 
 
 def _at(operations: list[Operation], number: int) -> Operation | None:

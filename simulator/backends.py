@@ -14,12 +14,18 @@ def taken_apart() -> Iterator[None]:
 
     Attention takes its math path (two products and a softmax), `nn.LSTM` its linear layers and
     gates instead of one oneDNN kernel, `nn.TransformerEncoderLayer` in evaluation its Python code
-    instead of one fused operation. What `torch.compile` has made, or makes, runs as it is written.
+    instead of one fused operation, batch norm on a GPU PyTorch's own instead of cuDNN's. What
+    `torch.compile` has made, or makes, runs as it is written.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.compiler.set_stance("force_eager"), sdpa_kernel(SDPBackend.MATH), _plain_lstm():
+        with (
+            torch.compiler.set_stance("force_eager"),
+            sdpa_kernel(SDPBackend.MATH),
+            torch.backends.cudnn.flags(enabled=False),
+            _plain_lstm(),
+        ):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

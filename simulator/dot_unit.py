@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..formats import InputError
+from ..formats.device.place import on_device
 from ..formats.format import ArithmeticFormat, FloatFormat, IntegerFormat
 from ..formats.jit import limit_threads, start_threads
 from .execution import Operands, Place, run_unit
@@ -169,7 +170,7 @@ class DotUnit:
         self, a: Any, b: Any, c: Any = None, *, a_scale: Any = None, b_scale: Any = None,
         seed: int = 0, stream: int = 0, check: bool = True,
     ) -> Any:  # fmt: skip
-        """(..., M, K) @ (..., K, N) + (..., M, N) -> (..., M, N), float32 or float64, on the CPU.
+        """(..., M, K) @ (..., K, N) + (..., M, N) -> (..., M, N), float32 or float64.
 
         Args:
             a, b: arrays or tensors on the input formats' grids, with the same leading shape.
@@ -180,12 +181,19 @@ class DotUnit:
             check: whether to verify that the operands are on their grids.
 
         Returns:
-            D in a's kind: float32, or float64 for integer and wider accumulators. Every output
-            is rounded as the order says, whatever the number of threads.
+            D in a's kind and on its device: float32, or float64 for integer and wider
+            accumulators. Every output is rounded as the order says, whatever the number of
+            threads.
 
         Raises:
             InputError: shapes that do not match, or operands off the unit's grid.
         """
+        if on_device(a):
+            from .execution.device.unit import on_host_if_asked
+
+            return on_host_if_asked(
+                self, "matmul", (a, b, c, a_scale, b_scale), Place(seed, stream), check
+            )
         x, y, start = self._operands(a, b, c, check)
         if x.ndim < 2 or x.shape[:-2] != y.shape[:-2] or x.shape[-1] != y.shape[-2]:
             raise InputError(
@@ -214,6 +222,12 @@ class DotUnit:
         Arguments, result and errors as `matmul`, scales (..., ceil(K / block)) both; dot product
         n takes the random bits of output n.
         """
+        if on_device(a):
+            from .execution.device.unit import on_host_if_asked
+
+            return on_host_if_asked(
+                self, "dot", (a, b, c, a_scale, b_scale), Place(seed, stream), check
+            )
         x, y, start = self._operands(a, b, c, check)
         if x.shape != y.shape or x.ndim == 0:
             raise InputError(

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 
+from ..formats.device.place import host_fallback as on_host_instead
 from ..formats.jit import start_threads
 from .backends import taken_apart
 from .chip import Chip
@@ -31,6 +33,7 @@ def emulate(
     sample_every: int = 1,
     stop_at_nonfinite: bool = False,
     recorder: Recorder | None = None,
+    host_fallback: bool = False,
 ) -> Iterator[Trace]:
     """Everything that PyTorch computes inside this context, computed as the chip would.
 
@@ -52,6 +55,8 @@ def emulate(
             numbers ends the run; see `tracing.watch` for what is looked at.
         recorder: takes a digest of every operation's result, to compare two runs by; no bit of the
             run depends on it. Not together with `stop_at_nonfinite`.
+        host_fallback: for tensors on a CUDA device: whether what has no kernel there is computed on
+            the host, and told in the coverage, rather than refused.
 
     Yields:
         The trace.
@@ -73,6 +78,7 @@ def emulate(
     if state is not None:
         trace.load_state_dict(state)
     parts = (scaling, updates, events, memory, roles)
+    note = partial(trace.cover, "host") if host_fallback else None
     with phase.following(), following_steps(phase, parts), memory.keeping(), scaling.scaling():
-        with taken_apart(), mode:
+        with on_host_instead(note), taken_apart(), mode:
             yield trace

@@ -9,6 +9,10 @@ import torch
 
 from tapeout.formats import jit
 
+# Without a GPU, Triton's kernels are tested in its interpreter, which is chosen before any import.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 HEAD = """
 name = "tiny"
 summary = "as small as a study can be"

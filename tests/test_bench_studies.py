@@ -191,6 +191,7 @@ def test_intervals() -> None:
 )
 def test_verdicts(low: float, high: float, says: str) -> None:
     assert verdict(Interval(0.0, low, high, 5), -0.5) == says
+    assert verdict(Interval(0.0, low, high, 4), -0.5) == "open"
 
 
 @pytest.mark.parametrize("name", [name for name, row in ARITHMETICS.items() if row])

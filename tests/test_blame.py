@@ -18,10 +18,11 @@ from torch.nn import functional as F
 from tapeout.__main__ import cli
 from tapeout.formats import InputError
 from tapeout.reports import write_report
-from tapeout.reports.blame import judge_blame, paired_interval, share_alone, share_explained
+from tapeout.reports.blame import judge_blame
 from tapeout.reports.blame_record import BlameRecord, read_blames, write_blame
 from tapeout.reports.blame_section import make_blame
 from tapeout.reports.blame_words import conclude
+from tapeout.reports.shares import paired_interval, share_alone, share_explained
 from tapeout.reports.study import read_study
 from tapeout.scenarios import make_display, run_study
 from tapeout.scenarios.blame import (

@@ -11,12 +11,13 @@ from click.testing import CliRunner
 
 from tapeout.__main__ import cli
 from tapeout.formats import InputError
+from tapeout.reports.differences import compare_runs
 from tapeout.scenarios.data.digits import DigitsSpec
 from tapeout.scenarios.execution import execute
 from tapeout.scenarios.folder import RunFolder
 from tapeout.scenarios.frozen import FrozenColumn
 from tapeout.scenarios.hyperparameters import check_optimizer
-from tapeout.scenarios.lockstep import differing_inputs, find_parting, first_step
+from tapeout.scenarios.lockstep import differing_inputs, find_parting
 from tapeout.scenarios.models.mlp import MlpSpec
 from tapeout.scenarios.storage import make_folder, write_json
 from tapeout.scenarios.study import Run
@@ -117,7 +118,8 @@ def test_a_recorder_changes_no_bit_and_excludes_the_watch() -> None:
 def test_the_command_compares_two_runs(tmp_path: Path) -> None:
     a = computed(tmp_path)
     b = computed(tmp_path, recipe={"gradient": {"format": "float8_e5m2", "overflow": "saturate"}})
-    assert first_step(a, a) is None and first_step(a, b) == 1  # by the gradient norm
+    assert compare_runs(a, a, 0.0).first is None
+    assert compare_runs(a, b, 0.0).first == 1  # by the gradient norm
     answer = CliRunner().invoke(cli, ["compare", str(a), str(b), "--json"], catch_exceptions=False)
     content = json.loads(answer.stdout)
     (pair,) = content["pairs"]
@@ -136,8 +138,8 @@ def test_places_that_are_no_runs_are_refused(tmp_path: Path) -> None:
 
 
 def test_python_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    page = Path(__file__).parent.parent / "docs" / "blame.md"
+    page = Path(__file__).parent.parent / "docs" / "compare.md"
     (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
     torch.manual_seed(0)
-    exec(compile(block, "docs/blame.md", "exec"), {})
+    exec(compile(block, "docs/compare.md", "exec"), {})
     assert capsys.readouterr().out.split() == ["forward", "addmm", "fprop", "True"]

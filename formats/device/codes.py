@@ -56,19 +56,31 @@ def decode_on_device(codes: Tensor, fmt: Any) -> Tensor:
     Raises:
         InputError: `codes` is not an unsigned integer tensor, or holds a code of too many bits.
     """
-    if codes.dtype not in [dtype for _, dtype in _UNSIGNED]:
-        raise InputError(f"dtype {codes.dtype} is not one of unsigned integers; convert it first")
+    check_codes(codes, fmt)
     numbers = codes.to(torch.int64)
-    if fmt.bits < 64 and bool((numbers >> fmt.bits != 0).any()):
-        largest = int(numbers.max())
-        raise InputError(
-            f"decode: code {largest} is not one of 0 to {2**fmt.bits - 1} ({fmt.name})"
-        )
     parts = (
         _float_parts(numbers, fmt) if isinstance(fmt, FloatFormat) else _step_parts(numbers, fmt)
     )
     narrow = grid_fits(fmt.grid, LAYOUTS[torch.float32])
     return assemble(parts, torch.float32 if narrow else torch.float64)
+
+
+def check_codes(codes: Tensor, fmt: Any) -> None:
+    """Refuse what are no codes.
+
+    Raises:
+        InputError: `codes` is not an unsigned integer tensor, or holds a code of too many bits.
+    """
+    if codes.dtype not in [dtype for _, dtype in _UNSIGNED]:
+        raise InputError(f"dtype {codes.dtype} is not one of unsigned integers; convert it first")
+    if fmt.bits >= 64 or not codes.numel():
+        return
+    numbers = codes.to(torch.int64)
+    if bool((numbers >> fmt.bits != 0).any()):
+        largest = int(numbers.max())
+        raise InputError(
+            f"decode: code {largest} is not one of 0 to {2**fmt.bits - 1} ({fmt.name})"
+        )
 
 
 def _float_codes(parts: Parts, fmt: FloatFormat) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...formats.jit import jit, parallel_jit, prange, stay_apart
 from .elementary import exp, log
-from .noise import NORMAL, RUN, draw_run
+from .noise import GRAIN, NORMAL, RUN, draw_run
 
 #: What u± is made of: the sample times the gradient, the gradient alone, or given as `sample`.
 FROM_SAMPLE, SHARED, GIVEN = 0, 1, 2
@@ -17,8 +17,6 @@ FROM_SAMPLE, SHARED, GIVEN = 0, 1, 2
 MEDIAN, LOG = 0, 1
 LOGNORMAL, CONSTANT, GAUSSIAN, EXPONENTIAL = 0, 1, 2, 3
 
-#: Weights that one thread computes in turn.
-GRAIN = 8 * RUN
 _BIG = np.float32(np.finfo(np.float32).max / 4)
 _REACH = np.float32(87.0)
 _ZERO, _ONE = np.float32(0), np.float32(1)
@@ -201,8 +199,8 @@ def _floats(  # type: ignore[no-untyped-def]
         _subtract(out[0, to : to + n], out[1, to : to + n], w[first:z])
 
 
-@parallel_jit
-def step(switches, scalars, places, ranges, g, sample, u, m, v, prior, w):  # type: ignore[no-untyped-def]
+@jit
+def step_alone(switches, scalars, places, ranges, g, sample, u, m, v, prior, w):  # type: ignore[no-untyped-def]
     """Medians and momenta of the weights in `ranges` one step on; a new sample of all.
 
     Args:
@@ -215,10 +213,18 @@ def step(switches, scalars, places, ranges, g, sample, u, m, v, prior, w):  # ty
             where there is none: no kept sample, no given u±, no prior.
         w: (N,), becomes w⁺ − w⁻.
     """
+    words, rooms = np.empty((2, RUN + 8), np.uint32), np.empty((7, RUN), np.float32)
+    _floats(
+        switches, scalars, places, ranges, g, sample, u, m, v, prior, w, 0, w.size, rooms, words
+    )
+
+
+@parallel_jit
+def step(switches, scalars, places, ranges, g, sample, u, m, v, prior, w):  # type: ignore[no-untyped-def]
+    """As `step_alone`, on the threads of `set_threads`: for more than GRAIN weights."""
     for task in prange((w.size + GRAIN - 1) // GRAIN):
         words, rooms = np.empty((2, RUN + 8), np.uint32), np.empty((7, RUN), np.float32)
         a, stop = task * GRAIN, min((task + 1) * GRAIN, w.size)
         _floats(
             switches, scalars, places, ranges, g, sample, u, m, v, prior, w, a, stop, rooms, words
         )
-

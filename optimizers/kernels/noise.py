@@ -26,6 +26,8 @@ from .elementary import log
 #: Weights that share HALF blocks of Philox: place p of a run takes two words of block p mod HALF.
 RUN = 1024
 HALF = RUN // 2
+#: Weights that one thread computes in turn; fewer are not worth waking another.
+GRAIN = 8 * RUN
 NORMAL, LENGTH = 0, 1
 
 _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
@@ -93,15 +95,26 @@ def draw_run(law, words, seed, stream, run, plus, minus):  # type: ignore[no-unt
         _lengths(words[1], minus)
 
 
+@jit
+def fill_alone(out, law, seed, stream, first):  # type: ignore[no-untyped-def]
+    """Variates of both components, out (2, N), of the weights from `first`, a multiple of RUN."""
+    n = out.shape[1]
+    words = np.empty((2, RUN), np.uint32)
+    for a in range(0, n, RUN):
+        b, run = min(a + RUN, n), np.uint64((first + a) // RUN)
+        draw_run(law, words, seed, stream, run, out[0, a:b], out[1, a:b])
+
+
 @parallel_jit
 def fill_variates(out, law, seed, stream, first):  # type: ignore[no-untyped-def]
-    """Variates of both components, out (2, N), of the weights from `first` on, a multiple of RUN."""
+    """As `fill_alone`, on the threads of `set_threads`: for more than GRAIN weights."""
     n = out.shape[1]
-    start = np.uint64(first // RUN)
-    for run in prange((n + RUN - 1) // RUN):
+    for task in prange((n + GRAIN - 1) // GRAIN):
+        a, b = task * GRAIN, min((task + 1) * GRAIN, n)
         words = np.empty((2, RUN), np.uint32)
-        a, b = run * RUN, min(run * RUN + RUN, n)
-        draw_run(law, words, seed, stream, start + np.uint64(run), out[0, a:b], out[1, a:b])
+        for c in range(a, b, RUN):
+            e, run = min(c + RUN, b), np.uint64((first + c) // RUN)
+            draw_run(law, words, seed, stream, run, out[0, c:e], out[1, c:e])
 
 
 @jit

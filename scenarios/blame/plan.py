@@ -1,5 +1,6 @@
 """The runs that blame needs, as a study of their own inside the study that they are about."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -96,7 +97,7 @@ def open_blame(folder: Path, options: Options) -> Blame:
         for column in columns.rows.values()
         for seed in seeds
     )
-    study = _make_study(folder, run, runs, suspects)
+    study = _make_study(folder, run, runs, suspects, options)
     return Blame(study, suspects)
 
 
@@ -152,7 +153,11 @@ def _seeds(folder: Path, run: Run, count: int) -> tuple[int, ...]:
 
 
 def _make_study(
-    folder: Path, run: Run, runs: tuple[Run, ...], suspects: tuple[Suspect, ...]
+    folder: Path,
+    run: Run,
+    runs: tuple[Run, ...],
+    suspects: tuple[Suspect, ...],
+    options: Options,
 ) -> Study:
     names = [one.folder_name(one.inputs(*one.column.load())) for one in runs]
     inputs = _study_inputs(folder, run, runs, names, suspects)
@@ -161,9 +166,16 @@ def _make_study(
     title = f"{slug(run.column.name)}--{run.optimizer.name}"
     path = folder.parent / "blame" / f"{title}--{digest(about)[:8]}"
     make_folder(path)
-    record = {"command": f"tapeout blame {folder}", "cpu": processor(), "git": revision()}
+    record = {"command": _command(folder, options), "cpu": processor(), "git": revision()}
     write_json(path / STUDY, inputs | record)
     return Study(path, runs, tuple(RunFolder(path / name) for name in names))
+
+
+def _command(folder: Path, options: Options) -> str:
+    """The command line that does all this again."""
+    words = ["tapeout", "blame", str(folder), "--seeds", str(options.seeds)]
+    words += [] if options.steps is None else ["--steps", str(options.steps)]
+    return shlex.join([*words, *(word for name in options.only for word in ("--only", name))])
 
 
 def _study_inputs(

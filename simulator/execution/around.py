@@ -1,7 +1,7 @@
 """What surrounds an order: the sequence of k, promotion and split-K, each around the next."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from .exact import run_exact
 from .fused import run_fused
 from .grouped import run_grouped
 from .integer import run_integer
-from .layout import Operands, Place, Sums
+from .layout import Operands, Place, Sums, extended
 from .tree import run_tree
 from .two_stage import run_two_stage
 
@@ -28,13 +28,49 @@ _RUN: dict[type, Callable[..., Sums]] = {
 }
 
 
-def run_unit(unit: "DotUnit", x: Operands, c: Sums, place: Place) -> Sums:
+class Engine(Protocol):
+    """Who computes a piece: the host on arrays, or a device on tensors."""
+
+    def summed(self, unit: "DotUnit", x: Operands, c: Any, place: Place) -> Any:
+        """The order's sum of one piece, from `c` on, which may be overwritten."""
+
+    def plus(self, x: Any, y: Any, step: Chain) -> Any:
+        """round(x + y), as an outer accumulator adds."""
+
+    def zeros_like(self, c: Any) -> Any:
+        """Starts from +0."""
+
+
+class Host:
+    """numba's kernels, on arrays."""
+
+    def summed(self, unit: "DotUnit", x: Operands, c: Sums, place: Place) -> Sums:
+        """By the kernel of the order."""
+        order, formats = unit.order, (unit.a, unit.b)
+        if isinstance(order, Fused):
+            fused = run_fused if order.group is None else run_grouped
+            return fused(order, x.a, x.b, c, formats, place, x.scales)
+        return _RUN[type(order)](order, x.a, x.b, c, formats, place)
+
+    def plus(self, x: Sums, y: Sums, step: Chain) -> Sums:
+        """In float64."""
+        return add(x.astype(np.float64, copy=False), y.astype(np.float64, copy=False), step)
+
+    def zeros_like(self, c: Sums) -> Sums:
+        """+0."""
+        return np.zeros_like(c)
+
+
+HOST = Host()
+
+
+def run_unit(unit: "DotUnit", x: Operands, c: Any, place: Place, engine: Engine = HOST) -> Any:
     """D = A B + C; `c` is overwritten or returned. `place` is where its random words begin."""
     x = in_sequence(unit.k_order, x)
     place = place._replace(k_first=0, k_all=words(unit, x.depth))
     if unit.split and unit.split.scope == "k":
-        return _split(unit.split, _promoted, unit, x, c, place)
-    return _promoted(unit, x, c, place)
+        return _split(unit.split, _promoted, unit, x, c, place, engine)
+    return _promoted(unit, x, c, place, engine)
 
 
 def in_sequence(k_order: tuple[int, ...] | Sequence, x: Operands) -> Operands:
@@ -44,75 +80,67 @@ def in_sequence(k_order: tuple[int, ...] | Sequence, x: Operands) -> Operands:
     if not k_order:
         return x
     short = -x.depth % len(k_order)
-    a = np.pad(x.a, ((0, 0), (0, 0), (0, short))) if short else x.a
-    b = np.pad(x.b, ((0, 0), (0, short), (0, 0))) if short else x.b
+    a, b = (extended(v, axis, short) for v, axis in ((x.a, 2), (x.b, 1)))
     groups = np.arange(a.shape[2]).reshape(-1, len(k_order))
     return Operands(a, b).at(groups[:, list(k_order)].reshape(-1))
 
 
-def _promoted(unit: "DotUnit", x: Operands, c: Sums, place: Place) -> Sums:
+def _promoted(unit: "DotUnit", x: Operands, c: Any, place: Place, engine: Engine) -> Any:
     """Segments from +0, each added to the outer accumulator; or C as the inner sum's start."""
     if unit.promotion is None:
-        return _summed(unit, x, c, place)
+        return engine.summed(unit, x, c, place)
     every = unit.promote_every or x.depth
     for k in range(0, x.depth, every):
-        part, zero = x.at(slice(k, min(k + every, x.depth))), np.zeros_like(c)
+        part, zero = x.at(slice(k, min(k + every, x.depth))), engine.zeros_like(c)
         here = place._replace(k_first=place.k_first + k // every * _inner_words(unit, every))
         if unit.split and unit.split.scope == "promotion":
-            inner = _split(unit.split, _summed, unit, part, zero, here)
+            inner = _split(unit.split, _summed, unit, part, zero, here, engine)
         else:
-            inner = _summed(unit, part, zero, here)
-        c = _plus(c, inner, unit.promotion)
+            inner = engine.summed(unit, part, zero, here)
+        c = engine.plus(c, inner, unit.promotion)
     return c
 
 
-def _summed(unit: "DotUnit", x: Operands, c: Sums, place: Place) -> Sums:
-    order, formats = unit.order, (unit.a, unit.b)
-    if isinstance(order, Fused):
-        fused = run_fused if order.group is None else run_grouped
-        return fused(order, x.a, x.b, c, formats, place, x.scales)
-    return _RUN[type(order)](order, x.a, x.b, c, formats, place)
+def _summed(unit: "DotUnit", x: Operands, c: Any, place: Place, engine: Engine) -> Any:
+    return engine.summed(unit, x, c, place)
 
 
 def _split(
-    split: SplitK, run: Callable[..., Sums], unit: "DotUnit", x: Operands, c: Sums, place: Place
-) -> Sums:
+    split: SplitK, run: Callable[..., Any], unit: "DotUnit", x: Operands, c: Any, place: Place,
+    engine: Engine,
+) -> Any:  # fmt: skip
     """Each part by `run`, then their combination."""
     members, span = split.members(x.depth), _part_words(unit, split, x.depth)
 
-    def part(p: int) -> Sums:
-        start = c if p == 0 and split.c == "first" else np.zeros_like(c)
+    def part(p: int) -> Any:
+        start = c if p == 0 and split.c == "first" else engine.zeros_like(c)
         here = place._replace(k_first=place.k_first + p * span)
-        return run(unit, x.at(_sliced(members[p])), start, here)
+        return run(unit, x.at(_sliced(members[p])), start, here, engine)
 
     if split.combine == "pairwise":
-        total = _in_pairs(part, split)
+        total = _in_pairs(part, split, engine)
     else:
         first, *others = split.arrival()
         total = part(first)
         for p in others:
-            total = _plus(total, part(p), split.step)
-    return total if split.c == "first" else _plus(c, total, split.step)
+            total = engine.plus(total, part(p), split.step)
+    return total if split.c == "first" else engine.plus(c, total, split.step)
 
 
-def _in_pairs(part: Callable[[int], Sums], split: SplitK) -> Sums:
+def _in_pairs(part: Callable[[int], Any], split: SplitK, engine: Engine) -> Any:
     """Neighbours in pairs, an odd one left over going up a level; few sums are held at a time."""
-    stack: list[Sums] = []
+    stack: list[Any] = []
     for p in range(split.parts):
         stack.append(part(p))
         done = p + 1
         while done % 2 == 0:
             right = stack.pop()
-            stack[-1] = _plus(stack[-1], right, split.step)
+            stack[-1] = engine.plus(stack[-1], right, split.step)
             done //= 2
     while len(stack) > 1:
         right = stack.pop()
-        stack[-1] = _plus(stack[-1], right, split.step)
+        stack[-1] = engine.plus(stack[-1], right, split.step)
     return stack[0]
-
-
-def _plus(x: Sums, y: Sums, step: Chain) -> Sums:
-    return add(x.astype(np.float64, copy=False), y.astype(np.float64, copy=False), step)
 
 
 def _sliced(k: NDArray[np.int64]) -> slice | NDArray[np.int64]:

@@ -67,11 +67,14 @@ def refuse_off_grid(x: Matrix, fmt: ArithmeticFormat, what: str) -> None:
 
 
 class Operands(NamedTuple):
-    """A and B, and their scales (B, M, K / block) and (B, K / block, N) if they have any."""
+    """A and B, and their scales (B, M, K / block) and (B, K / block, N) if they have any.
 
-    a: Matrix
-    b: Matrix
-    scales: Scales | None = None
+    Arrays, or tensors for the kernels of a device.
+    """
+
+    a: Any
+    b: Any
+    scales: Any = None
     block: int = 1
 
     @property
@@ -82,6 +85,8 @@ class Operands(NamedTuple):
     def at(self, k: slice | NDArray[np.int64]) -> "Operands":
         """The products of those k; whole blocks of them where there are scales."""
         scales = self.scales
+        if not isinstance(k, slice) and isinstance(self.a, torch.Tensor):
+            return self._gathered(torch.from_numpy(np.ascontiguousarray(k)).to(self.a.device))
         if scales is not None:
             if isinstance(k, slice):
                 s: Any = slice(k.start // self.block, -(-k.stop // self.block))
@@ -89,6 +94,23 @@ class Operands(NamedTuple):
                 s = k[:: self.block] // self.block
             scales = scales[0][:, :, s], scales[1][:, s]
         return Operands(self.a[:, :, k], self.b[:, k], scales, self.block)
+
+    def _gathered(self, k: Any) -> "Operands":
+        """`at` of a tensor of indices, on the device of the operands."""
+        scales = self.scales
+        if scales is not None:
+            s = k[:: self.block] // self.block
+            scales = scales[0][:, :, s], scales[1][:, s]
+        return Operands(self.a[:, :, k], self.b[:, k], scales, self.block)
+
+
+def extended(x: Any, axis: int, short: int) -> Any:
+    """An array or tensor (B, R, C) with so many zeros at the end of axis 1 or 2."""
+    if not short:
+        return x
+    if isinstance(x, torch.Tensor):
+        return torch.nn.functional.pad(x, (0, short) if axis == 2 else (0, 0, 0, short))
+    return np.pad(x, [(0, short if n == axis else 0) for n in range(3)])
 
 
 def plain(x: Matrix, formats: Formats | None = None) -> Matrix:

@@ -197,7 +197,7 @@ class Convolutions:
         self.trace.assumed.add(ASSUMED)
         if a.numel() and b.numel():
             return self.matrix.run(product, a, b, bias)
-        empty = torch.zeros(*a.shape[:-1], b.shape[-1])
+        empty = torch.zeros(*a.shape[:-1], b.shape[-1], device=a.device)
         return empty if bias is None else empty + bias
 
 

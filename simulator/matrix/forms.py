@@ -94,7 +94,7 @@ class Forms:
         roles = self.roles.product(a, b)
         if form.a.numel() and form.b.numel():
             return self.matrix.run(roles, form.a, form.b, bias)
-        empty = torch.zeros(*form.a.shape[:-1], form.b.shape[-1])
+        empty = torch.zeros(*form.a.shape[:-1], form.b.shape[-1], device=form.a.device)
         return empty if bias is None else empty + bias
 
 

@@ -7,14 +7,17 @@ import torch
 from numpy.typing import NDArray
 
 from ...formats import quantize
+from ...formats.device.place import on_device
 from ...formats.errors import InputError
 from ...formats.format import IntegerFormat
 from ..chip import Chip
 from ..dot_unit import DotUnit
 from ..kernels.promotion import add_scaled
 from ..recipe import Recipe
+from ..recipe_rows import Operand
 from ..roles import Product, Roles
 from ..tracing import Conversion, Key, Multiplied, Trace
+from . import device
 from .exemption import Exemption
 from .history import Histories
 from .paths import Path, find_path
@@ -101,6 +104,8 @@ class MatrixWork:
         self.trace.note_product(product)
         gemm = product.a if product.a in ("attention", "exempt") else product.gemm
         path = self._path(gemm, product)
+        if on_device(a):
+            return self._run_on_device(product, gemm, path, a, b, bias)
         x = self._operand(a, product, path, 0)
         y = self._operand(b.mT, product, path, 1)
         factor = _factor(x.factor, y.factor)
@@ -129,6 +134,88 @@ class MatrixWork:
                            None if bias is None else _array(bias), inside, stored, again),
             )  # fmt: skip
         return torch.from_numpy(stored)
+
+    def _run_on_device(
+        self, product: Product, gemm: str, path: Path, a: torch.Tensor, b: torch.Tensor,
+        bias: torch.Tensor | None,
+    ) -> torch.Tensor:  # fmt: skip
+        """As `run`, by the kernels of a CUDA device; the trace takes copies on the host."""
+        x = self._device_operand(a, product, path, 0)
+        y = self._device_operand(b.mT, product, path, 1)
+        factor = device.product_factor(x.factor, y.factor)
+        inside = None
+        if bias is not None and factor is None and path.kind in ("plain", "dequantised"):
+            shape = (*a.shape[:-1], b.shape[-1])
+            inside = device.accumulator_bias(self, bias, path.unit, shape)
+        position = self.trace.position
+        sums = device.multiply(self, path, x, y, inside)
+        if factor is not None:
+            sums = sums * factor
+        if bias is not None and inside is None:
+            sums = sums + bias.detach().to(sums.dtype)
+        stored = device.stored(sums, getattr(self.recipe.rows.output, gemm))
+        self.trace.macs += stored.numel() * a.shape[2]
+        self._cover(product, path)
+        if self.trace.sampling:
+            self._count_from_device(product, path, (a, b, bias), (x, y), inside, stored, position)
+        return stored
+
+    def _count_from_device(
+        self, product: Product, path: Path, given: Any, prepared: Any, inside: Any,
+        stored: torch.Tensor, position: Any,
+    ) -> None:  # fmt: skip
+        """Count a product from copies; what the unit would sum otherwise is asked of the host."""
+        a, b, bias = (None if t is None else t.detach().cpu() for t in given)
+        x, y = (p.on_host() for p in prepared)
+
+        def again(left: Any, right: Any, start: Any) -> Stack:
+            with self.trace.replaying(position):
+                return self._sums(path, left, right, start)
+
+        key = Key(product.module, "matmul", product.gemm, "output", path.unit.accumulator.name)
+        self.trace.count_product(
+            key,
+            Multiplied(path.unit, path.every, _array(a), _array(b.mT), x, y,
+                       None if bias is None else _array(bias),
+                       None if inside is None else inside.cpu().numpy(),
+                       stored.cpu().numpy(), again),
+        )  # fmt: skip
+
+    def _device_operand(
+        self, x: torch.Tensor, product: Product, path: Path, side: int
+    ) -> device.DevicePrepared:
+        """As `_operand`, on a device."""
+        row, rounding = path.operands[side], path.roundings[side]
+        values = device.values_of(x, product.module, row.format)
+        if row.format in ("float32", "float64") and row.scales == "none" and row.hadamard.size == 1:
+            done = device.DevicePrepared(
+                values, device.Scaled(None, (1, 1, 1), False, None, None), values, row
+            )
+            return self._counted(done, product, row.format, side)
+        stream = self.trace.next_stream() if row.rounding == "stochastic" else 0
+        name, given = self._named(product, side, row)
+        done = device.prepare(
+            values, row, rounding, seed=self.trace.seed, stream=stream, given=given
+        )
+        if self.histories is not None and row.scales == "delayed":
+            self.histories.note(name, done.scaled.amax)
+        return self._counted(done, product, row.format, side)
+
+    def _counted(
+        self, done: device.DevicePrepared, product: Product, fmt: str, side: int
+    ) -> device.DevicePrepared:
+        if self.trace.sampling:
+            conversion = done.on_host().conversion
+            self.trace.count_rounding(self._key(product, fmt, side), conversion)
+        return done
+
+    def _named(self, product: Product, side: int, row: Operand) -> tuple[str, Any]:
+        """The name of an operand's history, and its scale where earlier passes give it."""
+        module = self.exempt.owners.get(product.module, product.module)
+        name = f"{module}|{product.names[side]}|{row.format}"
+        if self.histories is not None and row.scales == "delayed":
+            return name, self.histories.scale(name, row)
+        return name, None
 
     def _cover(self, product: Product, path: Path) -> None:
         """Note by which unit, and what was exempt or stood in for something."""
@@ -190,11 +277,7 @@ class MatrixWork:
             self.trace.count_rounding(self._key(product, row.format, side), plain.conversion)
             return plain
         stream = self.trace.next_stream() if row.rounding == "stochastic" else 0
-        module = self.exempt.owners.get(product.module, product.module)
-        name = f"{module}|{product.names[side]}|{row.format}"
-        given = None
-        if self.histories is not None and row.scales == "delayed":
-            given = self.histories.scale(name, row)
+        name, given = self._named(product, side, row)
         done = prepare(values, row, rounding, seed=self.trace.seed, stream=stream, given=given)
         if self.histories is not None and row.scales == "delayed":
             self.histories.note(name, done.amax)
@@ -233,8 +316,6 @@ def _values(x: torch.Tensor, module: str, fmt: str) -> Stack:
             "float32, bfloat16 and float16 tensors, and in a recipe of float64; convert with "
             ".float()"
         )
-    if x.device.type != "cpu":
-        raise InputError(f"tensor on {x.device}: emulation runs on the CPU; use model.cpu()")
     return np.ascontiguousarray(x.detach().float().numpy())
 
 

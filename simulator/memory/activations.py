@@ -128,7 +128,7 @@ def _as_laid(values: Tensor, x: Tensor) -> Tensor:
     """`values` with x's strides, where x is a whole storage."""
     if not _is_whole(x):
         return values
-    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype).copy_(values)
+    return torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device).copy_(values)
 
 
 def _viewer(x: Tensor, base: Tensor) -> Callable[[Tensor], Tensor]:

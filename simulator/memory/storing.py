@@ -79,8 +79,9 @@ class Store:
             raise InputError(f"{self.place}: memory {self.role} of {name}: {error}") from None
         key = Key(name, "store", self.role, what or self.role, self.row.format)
         grid = self.fmt if isinstance(self.fmt, FloatFormat) else None
-        done = Conversion.unscaled(as_floats(source)[0], as_floats(kept)[0], grid)
-        self.trace.count_rounding(key, done)
+        if self.trace.sampling:
+            before, after = (as_floats(v.cpu())[0] for v in (source, kept))
+            self.trace.count_rounding(key, Conversion.unscaled(before, after, grid))
         return kept.reshape(x.shape)
 
     def bytes(self, x: Tensor) -> int:
@@ -111,7 +112,7 @@ def _packed(shape: tuple[int, ...], bits: int) -> int:
 
 def fingerprint(x: Tensor) -> str:
     """A digest of the bits of x, the same on every machine; tells whether anyone wrote into x."""
-    data = x.detach().contiguous().reshape(-1).view(torch.uint8)
+    data = x.detach().contiguous().reshape(-1).view(torch.uint8).cpu()
     return hashlib.blake2b(data.numpy().data, digest_size=16).hexdigest()
 
 

@@ -21,10 +21,11 @@ def add_at(grad: Tensor, places: Tensor, shape: Sequence[int], dims: int) -> Ten
     return out.reshape(list(shape))
 
 
-def positions(shape: Sequence[int], first: int = 0) -> Tensor:
+def positions(shape: Sequence[int], first: int = 0, device: torch.device | None = None) -> Tensor:
     """The flat position of every element, from `first` on: float64, for data movement to carry."""
-    count = math.prod(shape)
-    return torch.arange(first, first + count, dtype=torch.float64).reshape(list(shape))
+    last = first + math.prod(shape)
+    flat = torch.arange(first, last, dtype=torch.float64, device=device)
+    return flat.reshape(list(shape))
 
 
 @register_op("embedding_dense_backward")

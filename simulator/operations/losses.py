@@ -139,7 +139,9 @@ def nll_loss_backward(
     place = torch.where(kept, target, 0)
     g = grad / total if reduction == 1 else grad
     g = -(g * weight[place]) if weight is not None else -g
-    at_target = torch.where(kept, g, torch.zeros((), dtype=x.dtype)).unsqueeze(classes)
+    at_target = torch.where(kept, g, torch.zeros((), dtype=x.dtype, device=x.device)).unsqueeze(
+        classes
+    )
     return torch.zeros_like(x).scatter(classes, place.unsqueeze(classes), at_target)
 
 

@@ -140,7 +140,7 @@ def _adaptive(name: str, dims: int) -> None:
     def backward(grad: Tensor, x: Tensor) -> Tensor:
         """g over the cell's number of elements, added to each of them."""
         sizes, outputs = list(x.shape[-dims:]), list(grad.shape[-dims:])
-        flat = positions(sizes).to(torch.int64)
+        flat = positions(sizes, device=x.device).to(torch.int64)
         places, source, counts = [], [], []
         grid = [_cells(n, o) for n, o in zip(sizes, outputs, strict=True)]
         for number, cell in enumerate(_products(grid)):
@@ -148,7 +148,7 @@ def _adaptive(name: str, dims: int) -> None:
             places.append(inside)
             source.append(torch.full_like(inside, number))
             counts.append(inside.numel())
-        share = grad / torch.tensor(counts).reshape(outputs).to(grad.dtype)
+        share = grad / torch.tensor(counts, device=grad.device).reshape(outputs).to(grad.dtype)
         share = share.reshape([*grad.shape[:-dims], -1])
         each = torch.index_select(share, -1, torch.cat(source))
         return add_at(each, torch.cat(places), x.shape, dims)

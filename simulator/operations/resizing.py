@@ -47,7 +47,7 @@ def _resize(x: Tensor, axis: int, taps: Taps) -> Tensor:
     total: Any = None
     shape = [-1 if d == axis else 1 for d in range(x.ndim)]
     for places, weights in taps:
-        part = torch.index_select(x, axis, places) * weights.to(x.dtype).reshape(shape)
+        part = torch.index_select(x, axis, places.to(x.device)) * weights.to(x).reshape(shape)
         total = part if total is None else total + part
     return total  # type: ignore[no-any-return]
 

@@ -11,6 +11,7 @@ COVERAGE = {
     "matrix_unit": "by which instruction matrix products were computed, in which formats",
     "exempt": "matrix products of modules that the recipe exempts, in its format for those",
     "substituted": "what the chip does not have, and what stood in for it",
+    "host": "what has no kernel for CUDA devices, computed on the host, as host_fallback asks",
 }
 
 

@@ -106,7 +106,7 @@ def _digest(tree: Any) -> str:
         if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided:
             total.update(f"{leaf.dtype} {tuple(leaf.shape)}".encode())
             data = leaf.detach().contiguous().reshape(-1).view(torch.uint8)
-            total.update(data.numpy().data if data.numel() else b"")
+            total.update(data.cpu().numpy().data if data.numel() else b"")
         elif isinstance(leaf, bool | int | float | str):
             total.update(repr(leaf).encode())
     return total.hexdigest()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
+from ...formats.device.place import on_device
 from ...formats.errors import InputError
 from ..operations import base_name, result_dtypes, written
 from ..tracing import Trace
@@ -44,8 +45,26 @@ class VectorHandlers:
             return target.copy_(result) if func._schema.is_mutable else result
         self._note("bit_exact", func, found.dtype)
         if self.work.plain:
-            return func(*args, **kwargs)
+            quotient = self._quotient(func, args, kwargs, found)
+            return func(*args, **kwargs) if quotient is None else quotient
         return self._rounded(func, args, kwargs, found.dtype)
+
+    def _quotient(self, func: Op, args: Any, kwargs: Any, found: Floats) -> Any:
+        """A division of tensors on a CUDA device, where PyTorch multiplies by the reciprocal of a
+        number; None for anything else."""
+        name = base_name(func)
+        if name not in ("div", "reciprocal") or kwargs.get("rounding_mode") is not None:
+            return None
+        if not any(isinstance(x, Tensor) and on_device(x) for x in args):
+            return None
+        operands = (1.0, args[0]) if name == "reciprocal" else args[:2]
+        result = self.work.operate(DIV, *operands).to(found.dtype or self.work.dtype)
+        if not func._schema.is_mutable:
+            return result
+        target = kwargs.get("out", args[0])
+        return (
+            target.resize_(result.shape).copy_(result) if "out" in kwargs else target.copy_(result)
+        )
 
     def _rounded(self, func: Op, args: Any, kwargs: Any, dtype: torch.dtype | None) -> Any:
         """An exact operation rounded to the unit's format; comparisons stay as they are."""
@@ -137,7 +156,8 @@ class VectorHandlers:
         if name != "mean":
             return total
         n = count(x, dims)
-        return total / n if self.work.plain else self.work.operate(DIV, total, float(n))
+        host = self.work.plain and not on_device(total)
+        return total / n if host else self.work.operate(DIV, total, float(n)).to(total.dtype)
 
     def scan(self, func: Op, args: Any, kwargs: Any) -> Any:
         """cumsum and cumprod, ascending."""

@@ -74,7 +74,7 @@ def _of_index_put(x: Tensor, indices: Any, values: Tensor) -> Rows:
     last = max(n for n, i in enumerate(indices) if i is not None)
     used = sum(i.ndim if _is_mask(i) else 1 for i in indices[: last + 1])
     lead, rest = x.shape[:used], x.shape[used:]
-    grid = torch.arange(math.prod(lead)).reshape(lead)
+    grid = torch.arange(math.prod(lead), device=x.device).reshape(lead)
     chosen = tuple(slice(None) if i is None else i for i in indices[: last + 1])
     places = grid[chosen]
     out = x.clone(memory_format=torch.contiguous_format).view(math.prod(lead), math.prod(rest))
@@ -89,9 +89,11 @@ def _is_mask(index: Tensor | None) -> bool:
 def _of_scatter(x: Tensor, dim: int, index: Tensor, source: Any, include: bool) -> Rows:
     x, index = _row(x), _row(index)
     if not isinstance(source, Tensor):
-        source = torch.full(index.shape, source, dtype=x.dtype)
+        source = torch.full(index.shape, source, dtype=x.dtype, device=x.device)
     source = _row(source)[tuple(slice(n) for n in index.shape)]
-    places = torch.gather(torch.arange(x.numel()).reshape(x.shape), dim, index).reshape(-1)
+    places = torch.gather(
+        torch.arange(x.numel(), device=x.device).reshape(x.shape), dim, index
+    ).reshape(-1)
     out = x.clone(memory_format=torch.contiguous_format).view(-1, 1)
     if not include:
         out[places] = 0

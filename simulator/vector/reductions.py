@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ...formats.device.place import on_device
 from ..kernels.reduction import reduce_rounded, reduce_rows, reduce_short
+from . import device
 
 if TYPE_CHECKING:
     from .work import VectorWork
@@ -24,6 +26,9 @@ def reduce(x: torch.Tensor, dims: Any, keepdim: bool, vector: "VectorWork", prod
     if not axes:
         return x.clone()
     stacked, kept = _stacked(x, axes)
+    if on_device(x):
+        return _on_device(x, stacked, axes, kept, keepdim, vector, product)
+    stacked = stacked.numpy()
     sums, tree = vector.sums, vector.unit.reduction == "tree"
     out = np.empty((stacked.shape[0], stacked.shape[2]), np.float64)
     if sums.dtype is torch.float32:
@@ -38,6 +43,20 @@ def reduce(x: torch.Tensor, dims: Any, keepdim: bool, vector: "VectorWork", prod
         reduce_rows(stacked, out, tree, product)
     shape = [1 if d in axes else x.shape[d] for d in range(x.ndim)] if keepdim else kept
     return torch.from_numpy(out.reshape(shape))
+
+
+def _on_device(
+    x: torch.Tensor, stacked: torch.Tensor, axes: list[int], kept: list[int], keepdim: bool,
+    vector: "VectorWork", product: bool,
+) -> torch.Tensor:  # fmt: skip
+    """`reduce` of a tensor on a CUDA device."""
+    kind = torch.float32 if vector.sums.dtype is torch.float32 else torch.float64
+    if stacked.numel() == 0:
+        shape = stacked.shape[0], stacked.shape[2]
+        out = torch.full(shape, 1.0 if product else 0.0, dtype=kind, device=x.device)
+    else:
+        out = device.reduce_stack(vector, stacked.contiguous(), product)
+    return out.reshape([1 if d in axes else x.shape[d] for d in range(x.ndim)] if keepdim else kept)
 
 
 def axes_of(x: torch.Tensor, dims: Any) -> list[int]:
@@ -62,9 +81,9 @@ def _stacked(x: torch.Tensor, axes: list[int]) -> tuple[Any, list[int]]:
     first, last = axes[0], axes[-1]
     if last - first + 1 == len(axes) and x.is_contiguous():
         outer = math.prod(x.shape[:first])
-        return x.numpy().reshape(outer, length, math.prod(x.shape[last + 1 :])), kept
+        return x.reshape(outer, length, math.prod(x.shape[last + 1 :])), kept
     columns = x.permute(axes + others)
     if columns.is_contiguous():
-        return columns.numpy().reshape(1, length, -1), kept
+        return columns.reshape(1, length, math.prod(kept)), kept
     rows = x.permute(others + axes).contiguous()
-    return rows.numpy().reshape(math.prod(kept), length, 1), kept
+    return rows.reshape(math.prod(kept), length, 1), kept

@@ -6,12 +6,14 @@ import numpy as np
 import torch
 
 from ...formats import Stochastic, get_format
+from ...formats.device.place import on_device
 from ...formats.lanes import make_plan
 from ...formats.rounding import Overflow, Rounding, kernel_mode
 from ..kernels import elementwise
 from ..kernels.odd import ADD, DIV, FMA, MUL, SQRT, SUB
 from ..tracing import Trace
 from ..units import VectorUnit
+from . import device
 from .accumulation import add_rows, scan
 from .functions import in_float64
 from .reductions import reduce
@@ -63,9 +65,16 @@ class VectorWork:
 
         Numbers are float32 constants, as PyTorch has them.
         """
-        tensors = [torch.as_tensor(x, dtype=torch.float32) for x in operands]
+        where = next((x for x in operands if isinstance(x, Tensor) and on_device(x)), None)
+        # An IEEE unit of float64 comes here on a device alone, for its own instructions.
+        kind = self.dtype if self.plain and where is not None else torch.float32
+        at = None if where is None else where.device
+        tensors = [torch.as_tensor(x, dtype=kind, device=at) for x in operands]
         tensors = list(torch.broadcast_tensors(*tensors))  # type: ignore[no-untyped-call]
         shape = tensors[0].shape
+        if where is not None:
+            flat = [t.detach().contiguous() for t in tensors]
+            return device.operate(self, op, flat).reshape(shape)
         arrays = [t.detach().contiguous().numpy().reshape(-1) for t in tensors]
         while len(arrays) < 3:
             arrays.append(arrays[0])
@@ -78,7 +87,7 @@ class VectorWork:
 
     def root(self, x: Tensor) -> Tensor:
         """sqrt x, rounded once."""
-        if not self.plain:
+        if not self.plain or on_device(x):
             return self.operate(SQRT, x)
         with np.errstate(invalid="ignore"):
             return torch.from_numpy(np.asarray(np.sqrt(x.detach().contiguous().numpy())))
@@ -93,6 +102,8 @@ class VectorWork:
         """float64 x, computed by other means, rounded to the unit's format."""
         if self.plain:
             return x.to(self.dtype)
+        if on_device(x):
+            return device.settle(self, x)
         flat = x.detach().contiguous().numpy().reshape(-1)
         out = np.empty(flat.size, np.float32)
         elementwise.settle(
@@ -113,11 +124,18 @@ class VectorWork:
 
     def add_rows(self, out: Tensor, index: Tensor, source: Tensor) -> None:
         """out[index[s]] += source[s] for s ascending, each sum rounded; (R, C), (S,), (S, C)."""
+        if on_device(out):
+            device.add_rows(self, out, index, source)
+            return
         add_rows(out, index, source, self)
 
     def scan(self, x: Tensor, dim: int, product: bool = False) -> Tensor:
         """Running sums or products along `dim`, ascending, each rounded."""
-        sums = scan(self.read(x), dim, self, product)
+        x = self.read(x)
+        if on_device(x):
+            sums = device.scan(self, x, dim, product)
+        else:
+            sums = scan(x, dim, self, product)
         return sums if self.plain else self.settle(sums.double())
 
 

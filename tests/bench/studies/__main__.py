@@ -90,7 +90,8 @@ def page(path: Path) -> None:
 @main.command()
 @FILE
 @CHOSEN
-def sides(path: Path, tasks: tuple[str, ...]) -> None:
+@click.option("--lr", type=float, help="This rate, rather than the one that the grid chose.")
+def sides(path: Path, tasks: tuple[str, ...], lr: float | None) -> None:
     """Print what storing does to the preconditioners of float32 Shampoo after training.
 
     Example: python -m tapeout.tests.bench.studies sides --task vit
@@ -99,9 +100,10 @@ def sides(path: Path, tasks: tuple[str, ...]) -> None:
     results = Results(path)
     for name in tasks or TASKS:
         choice = chosen(TASKS[name], CONTENDERS["shampoo float32"], results)
-        if choice is None:
-            raise click.ClickException(f"{name}: its float32 Shampoo is not tuned: run that first")
-        click.echo(f"## {name}\n\n{markdown(sides_table(TASKS[name], choice.setting))}\n")
+        if lr is None and choice is None:
+            raise click.UsageError(f"{name}: its float32 Shampoo is not tuned: give --lr, or run")
+        setting = choice.setting if lr is None and choice is not None else {"lr": lr or 0.0}
+        click.echo(f"## {name}\n\n{markdown(sides_table(TASKS[name], setting))}\n")
 
 
 def _work(results: Results, plan: Callable[[Results], Iterator[Job]]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
+from statistics import median
 
 from .comparison import Interval, difference, interval, verdict
 from .contenders import CONTENDERS, Contender, Setting
@@ -138,15 +139,24 @@ def packed() -> Table:
 
 def sides_table(task: Task, setting: Setting) -> Table:
     """The sides of the task's float32 Shampoo after training; NRE / AE in degrees by storage."""
-    rows = [
+    found = list(spectra(task, setting))
+    rows: list[Sequence[str]] = [
         (
-            found.parameter, str(found.order), f"{found.largest:.1e}", f"{100 * found.above:.0f} %",
-            *(f"{found.nre[s]:.3f} / {found.ae[s]:.1f}" for s in STORAGES),
+            side.parameter,
+            str(side.order),
+            f"{side.largest:.1e}",
+            f"{100 * side.above:.0f} %",
+            *(f"{side.nre[s]:.3f} / {side.ae[s]:.1f}" for s in STORAGES),
         )
-        for found in spectra(task, setting)
-    ]  # fmt: skip
+        for side in found
+    ]
+    middle = [
+        f"{median(side.nre[s] for side in found):.3f} / {median(side.ae[s] for side in found):.1f}"
+        for s in STORAGES
+    ]
+    rows.append((f"median of {len(found)}", "", "", "", *middle))
     heads = ("parameter", "order", "λmax", "above λmax·ε", *(f"{s} NRE / AE" for s in STORAGES))
-    return heads, list(rows)
+    return heads, rows
 
 
 def grid_text(contender: Contender, task: Task) -> str:

@@ -1,0 +1,1 @@
+"""Kernels in Triton, for tensors on CUDA devices; nothing imports them before one is met."""
