@@ -117,6 +117,7 @@ def test_every_figure_has_a_title_a_description_and_a_table(
     expected = {"gaps": 1, "grid": 1, "pareto": 2, "signals": 1, "rounding": 1}
     expected |= dict.fromkeys(("loss", "early", "quality"), 2)
     expected |= dict.fromkeys(("underflow", "saturation", "sqnr"), 1)
+    expected |= {"gradient": 2, "map": 4}  # of the section on the inside
     assert {kind: kinds.count(kind) for kind in kinds} == expected
     for tag in ("figure", "svg", "desc"):
         assert page.count(tag) == figures, tag
