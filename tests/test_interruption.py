@@ -214,6 +214,7 @@ def test_gpus_that_the_machine_lacks_are_refused(tmp_path: Path) -> None:
         run_study(open_study(path, tmp_path / "runs"), Watcher())
 
 
+@pytest.mark.slow
 def test_resources_change_neither_the_folder_nor_the_bytes(whole: Study, tmp_path: Path) -> None:
     path = write_study(tmp_path, seeds=1, more="[resources]\ncpus = 2\n")
     study = open_study(path, tmp_path / "runs")
