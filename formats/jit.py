@@ -45,11 +45,12 @@ _OPTIMIZERS = _cache_folder(*_LOWER, "optimizers/kernels", "optimizers/elementar
 
 def _decorator(**options: bool) -> Callable[..., Any]:
     """numba's, with the cache in the folder of the function's floor."""
+    compiler: Any = numba.njit
 
     def decorate(function: Any) -> Any:
         ours = function.__module__.startswith("tapeout.optimizers.")
         _config.CACHE_DIR = _OPTIMIZERS if ours else _FOLDER  # read as a function is decorated
-        return numba.njit(cache=True, **options)(function)
+        return compiler(cache=True, **options)(function)
 
     return decorate
 

@@ -61,7 +61,8 @@ def exp(x: Singles) -> Singles:
     even = fma(EXP[1], r, EXP[0])
     odd = fma(EXP[4], q, fma(EXP[3], r, EXP[2]))
     p = fma(fma(odd, q, even), q, r) + _F(1)
-    return np.ldexp(p, n.astype(np.int32))
+    scaled: Singles = np.ldexp(p, n.astype(np.int32))
+    return scaled
 
 
 def log(x: Singles) -> Singles:
