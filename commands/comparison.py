@@ -54,7 +54,7 @@ def compare(
     pairs = find_pairs(a, b, optimizer, seed)
     differences = [compare_runs(*pair, tolerance) for pair in pairs]
     parted = [(p, d) for p, d in zip(pairs, differences, strict=True) if d.first is not None]
-    inputs = differing_inputs(*(parted or [(pairs[0], None)])[0][0])
+    inputs = differing_inputs(*(parted[0][0] if parted else pairs[0]))
     found = None
     if parted and not no_replay:
         pair, difference = parted[0]

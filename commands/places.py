@@ -35,7 +35,8 @@ def find_run(
     rows = [row for row in rows if row["optimizer"] == name]
     seeds = [str(row["seed"]) for row in rows]
     wanted = choice(seeds[0] if seed is None else str(seed), seeds, "--seed", str(target))
-    return target / next(row["folder"] for row in rows if str(row["seed"]) == wanted)
+    folder: str = next(row["folder"] for row in rows if str(row["seed"]) == wanted)
+    return target / folder
 
 
 def study_rows(study: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ STATUS = ["finished", "diverged", "unfinished", "waiting", "damaged", "foreign",
 SHOWN = 50  # rows that a table shows unless --all
 
 
-class Age(click.ParamType):
+class Age(click.ParamType[float]):
     """`90m`, `12h`, `30d`, `4w` or a date `2026-11-28`, as seconds since 1970."""
 
     name = "age"

@@ -27,7 +27,9 @@ def draw(block: Block, place: Place, sigma: float, keep: bool, fused: bool) -> N
 def shares(block: Block, place: Place, samples: int) -> Iterator[Total]:
     """Every cut's share of u± from the sample of draw `place`, one of `samples` in a step."""
     gradient, present = block.gradient()
-    for cut in block.cuts if gradient is not None else ():
+    if gradient is None:
+        return
+    for cut in block.cuts:
         state = block.cut(cut)
         sample = state.get("sample")
         if sample is None:

@@ -1,7 +1,7 @@
 """A column of a study: one chip that computes with one recipe."""
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Protocol, Self
 
 from pydantic import Field, model_validator
 from torch.nn import Module
@@ -11,6 +11,19 @@ from .location import Located
 
 Name = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 AxisValue = str | int | float | bool
+
+
+class AnyColumn(Protocol):
+    """What a run needs of its column: of a scenario, or thawed from frozen inputs."""
+
+    @property
+    def name(self) -> str:
+        """Of the column."""
+        ...
+
+    def load(self) -> tuple[Chip, Recipe]:
+        """The chip and the recipe."""
+        ...
 
 
 class Column(Located):

@@ -51,13 +51,14 @@ class EventLog:
         steps = [row["step"] for table in SCALARS for row in rows[table]]
         if not steps:
             return
+        writer: Any = SummaryWriter  # typed where tensorboard is installed, and nowhere else
         try:
-            log = SummaryWriter(str(self.path), purge_step=min(steps))  # type: ignore[no-untyped-call]
+            log = writer(str(self.path), purge_step=min(steps))
             with closing(log):
                 for table in SCALARS:
                     for row in rows[table]:
                         for name, value in row.items():
                             if name != "step" and value is not None:
-                                log.add_scalar(f"{table}/{name}", value, row["step"])  # type: ignore[no-untyped-call]
+                                log.add_scalar(f"{table}/{name}", value, row["step"])
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written: {error.strerror or error}") from None

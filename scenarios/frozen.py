@@ -87,7 +87,8 @@ def _thaw(kind: Any, table: dict[str, Any], inputs: Callable[[Any], Any], place:
     """
     known = {key: value for key, value in table.items() if key != "sha256"}
     holder: Any = create_model("Holder", __base__=Row, table=(kind, ...))
-    spec = checked(holder, {"table": known}, place).table
+    held: Any = checked(holder, {"table": known}, place)
+    spec = held.table
     if inputs(spec) != table:
         raise InputError(
             f"{place}: what it reads has changed since the run: restore it, and start Tapeout in "

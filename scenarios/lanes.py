@@ -8,7 +8,7 @@ as a whole by the first worker that is killed.
 import multiprocessing
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -151,7 +151,8 @@ class LocalEngine:
         """Finish `task` in the idle lane of this thread, in a new worker where one died."""
         lane = self.idle.get()
         self.active.add(task.index)
-        deaths, reached, notes = 0, -1, ()
+        deaths, reached = 0, -1
+        notes: tuple[str, ...] = ()
         try:
             while not self.stopping:
                 try:
@@ -174,7 +175,7 @@ class LocalEngine:
             self.idle.put(lane)
 
 
-def _share_out(resources: ResourceSpec, width: int) -> list[tuple[int, ...] | None]:
+def _share_out(resources: ResourceSpec, width: int) -> Sequence[tuple[int, ...] | None]:
     """The GPUs of each lane, at most `width` lanes; None where runs need none.
 
     Raises:
@@ -188,7 +189,8 @@ def _share_out(resources: ResourceSpec, width: int) -> list[tuple[int, ...] | No
             f"resources gpus = {each}: torch sees {count} on this machine; lower it, or choose "
             "one that has them with --engine ray://HOST:PORT"
         )
-    return [tuple(range(n, n + each)) for n in range(0, count - each + 1, each)][:width]
+    shares = range(0, count - each + 1, each)
+    return [tuple(range(first, first + each)) for first in shares[:width]]
 
 
 _boards: list[Board] = []

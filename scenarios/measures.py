@@ -73,7 +73,10 @@ def paper_bytes(optimizer: Optimizer) -> int | None:
     if isinstance(optimizer, AdamW):  # two moments in float32
         return sum(8 * p.numel() for group in optimizer.param_groups for p in group["params"])
     formula = getattr(optimizer, "paper_bytes", None)
-    return None if formula is None else int(formula())
+    if formula is None:
+        return None
+    count: int = formula()
+    return count
 
 
 def state_bytes(optimizer: Optimizer) -> int:

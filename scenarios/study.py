@@ -8,7 +8,7 @@ from typing import Any
 
 from ..formats.errors import InputError
 from ..simulator import Chip, Recipe, list_assumptions
-from .columns import Column
+from .columns import AnyColumn
 from .data import AnyDataSpec, data_inputs
 from .environment import processor, revision, versions
 from .folder import SCHEMA, RunFolder
@@ -25,7 +25,7 @@ from .train import TrainSpec, train_inputs
 class Run:
     """One optimizer on one chip from one seed: everything a worker needs to compute it."""
 
-    column: Column
+    column: AnyColumn
     optimizer: Optimizer
     seed: int
     model: AnyModelSpec

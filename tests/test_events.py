@@ -28,7 +28,7 @@ def scalars(folder: RunFolder) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in read.Scalars(tag)] for tag in tags}
 
 
-def expected(folder: RunFolder, table: str, name: str) -> list[tuple[int, float]]:
+def expected(folder: RunFolder, table: str, name: str) -> list[tuple[int, Any]]:
     """The same from the segments; event files hold float32."""
     return [(row["step"], pytest.approx(row[name], rel=1e-6)) for row in folder.rows(table)]
 

@@ -91,7 +91,7 @@ def test_the_kernel_computes_what_torch_does(name: str, one_thread: None) -> Non
         q.data.copy_(p.detach())
     before = [p.detach().clone() for p in params]
     ours = trained(params, optimizer, range(6))
-    with SpelledOut():
+    with SpelledOut():  # type: ignore[no-untyped-call]
         theirs = trained(others, twin, range(6))
     assert flat(ours) == flat(theirs)
     assert all(bool(torch.isfinite(p).all()) for p in params)

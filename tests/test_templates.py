@@ -49,7 +49,7 @@ def test_schema_is_one_and_knows_every_file_that_ships(name: str) -> None:
 
 def test_schema_refuses_what_the_reader_refuses() -> None:
     table = tomllib.loads((LIBRARY / "quickstart.toml").read_text())
-    for change in (
+    wrong: tuple[dict[str, object], ...] = (
         {"train": {"steps": 5, "stepz": 5}},
         {"train": {}},
         {"seed": [1]},
@@ -59,9 +59,14 @@ def test_schema_refuses_what_the_reader_refuses() -> None:
         {"optimizers": [{"lr": 1}]},
         {"thresholds": {"quality": 1}},
         {"sweep": {"axis": {}}},
-    ):
+    )
+    right: tuple[dict[str, object], ...] = (
+        {"model": {"width": 8}},
+        {"optimizers": [{"name": "lmd"}]},
+    )
+    for change in wrong:
         assert faults("scenario", table | change), change
-    for change in ({"model": {"width": 8}}, {"optimizers": [{"name": "lmd"}]}):
+    for change in right:
         assert not faults("scenario", table | change), change
 
 
@@ -103,7 +108,7 @@ def test_template_takes_the_candidate_and_refuses_one_that_is_not_there(tmp_path
         (("sweep", tmp_path, "generic-int4", "int44"), '(did you mean "int4"?)'),
     ):
         with pytest.raises(InputError) as refusal:
-            write_template(arguments[0], *(arguments[1:] or (tmp_path,)))  # type: ignore[arg-type]
+            write_template(arguments[0], *(arguments[1:] or (tmp_path,)))
         assert told in str(refusal.value)
     assert not (tmp_path / "sweep.toml").exists()
 

@@ -118,7 +118,7 @@ def _suspects(
             Suspect(
                 ingredient,
                 columns.add(f"without-{ingredient.name}", without.chip, without.recipe),
-                alone and columns.add(f"only-{ingredient.name}", alone.chip, alone.recipe),
+                columns.add(f"only-{ingredient.name}", alone.chip, alone.recipe) if alone else None,
                 tuple(dict.fromkeys(notes)),
             )
         )

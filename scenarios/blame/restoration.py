@@ -136,6 +136,11 @@ def _exempt(draft: _Draft, modules: list[str]) -> None:
     recipe["exempt"] = Operand(format="float32").model_dump(mode="json")
     recipe["output"] = recipe.get("output", {}) | {"exempt": "float32"}
     recipe["gemm"] = recipe.get("gemm", {}) | {"exempt": {"instruction": label}}
-    unit = {"instructions": [label], "a": ["float32"], "b": ["float32"], "output": "float32"}
+    unit: dict[str, Any] = {
+        "instructions": [label],
+        "a": ["float32"],
+        "b": ["float32"],
+        "output": "float32",
+    }
     unit |= {"dot": CHAIN, "evidence": EVIDENCE}
     draft.chip["matrix_units"] = [*draft.chip["matrix_units"], unit]

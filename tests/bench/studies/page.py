@@ -19,8 +19,10 @@ def renewed(text: str, results: Results) -> str:
     """
     for name, table in all_tables(results):
         place = re.compile(rf"(<!-- table: {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if not place.search(text):
+        found = place.search(text)
+        if not found:
             raise InputError(f'{PAGE.name} has no "<!-- table: {name} -->" with an "<!-- end -->"')
         body = f"\n{markdown(table)}\n\n"
-        text = place.sub(lambda found, body=body: found[1] + body + found[2], text, count=1)
+        begin, end = found[1], found[2]
+        text = f"{text[: found.start()]}{begin}{body}{end}{text[found.end() :]}"
     return text
