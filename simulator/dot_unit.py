@@ -251,10 +251,12 @@ class DotUnit:
         start_threads()
         operands = Operands(a, b, scales, self.scale.block if self.scale else 1)
         if c.size * operands.depth > SMALL:
-            return run_unit(self, operands, c, place)
+            out: Sums = run_unit(self, operands, c, place)
+            return out
         threads = limit_threads(1)
         try:
-            return run_unit(self, operands, c, place)
+            out = run_unit(self, operands, c, place)
+            return out
         finally:
             limit_threads(threads)
 

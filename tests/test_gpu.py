@@ -21,8 +21,10 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device in this machine"),
 ]
-ROUNDINGS = ("nearest_even", "nearest_away", "toward_zero", "up", "down", "to_odd", Stochastic(8),
-             Stochastic(16, "srf"), Stochastic(32, "src"))  # fmt: skip
+ROUNDINGS: tuple[str | Stochastic, ...] = (
+    "nearest_even", "nearest_away", "toward_zero", "up", "down", "to_odd", Stochastic(8),
+    Stochastic(16, "srf"), Stochastic(32, "src"),
+)  # fmt: skip
 SHAPES = ((1, 1, 1), (16, 16, 16), (33, 65, 47), (130, 70, 513), (256, 256, 1024))
 
 
@@ -77,7 +79,7 @@ def multiply(unit: DotUnit, shape: tuple[int, int, int]) -> None:
     rows, columns, depth = shape
     a, b = operand(rng, unit.a, rows, depth), operand(rng, unit.b, depth, columns)
     c = operand(rng, unit.addend, rows, columns)
-    scales: dict[str, torch.Tensor] = {}
+    scales: dict[str, Any] = {}
     if unit.scale is not None:
         parts = -(-depth // unit.scale.block)
         scales = {"a_scale": operand(rng, unit.scale.fmt, rows, parts).abs(),

@@ -62,7 +62,8 @@ def test_a_step_of_a_perceptron_is_the_same_bytes_under_fp8(foreach: bool) -> No
         way = host_tensors_too() if there else nullcontext()
         chip, recipe = load_chip("nvidia-h100"), load_recipe("fp8")
         with way, emulate(chip, recipe, model=model, seed=3) as trace:
-            nn.functional.cross_entropy(model(x), y).backward()
+            loss: Any = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
             optimizer.step()
         weights = [p.detach() for p in model.parameters()]
         trained.append((weights, repr(trace.take()), trace.coverage()))

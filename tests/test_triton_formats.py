@@ -1,7 +1,8 @@
 """Triton's conversions, in its interpreter on tensors in memory, against the CPU kernels."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,9 +50,9 @@ def assert_same_bits(got: Tensor, want: Tensor) -> None:
     assert not differ.any(), (np.argwhere(differ)[:3], p[differ][:3], q[differ][:3])
 
 
-def both(call):  # type: ignore[no-untyped-def]
+def both(call: Callable[[], Any]) -> list[Any]:
     """The result or the refusal, on the host and by the kernels."""
-    found = []
+    found: list[Any] = []
     for there in (False, True):
         try:
             if there:
@@ -72,7 +73,12 @@ def compare_conversions(name: str, ways: Iterable[tuple[str | Stochastic, str]])
     for n, (rounding, policy) in enumerate(ways):
         x = single if has_nan else clean
         x = x.double() * (1 + 2.0**-40) if n % 3 == 2 else x
-        options = {"rounding": rounding, "overflow": policy, "seed": 2**40 + 3, "stream": 5}
+        options: dict[str, Any] = {
+            "rounding": rounding,
+            "overflow": policy,
+            "seed": 2**40 + 3,
+            "stream": 5,
+        }
         want, got = both(lambda: quantize(x, name, **options))  # noqa: B023, called at once
         if isinstance(want, str):
             assert got == want
@@ -109,7 +115,7 @@ def test_narrow_dtypes_flushes_and_given_bits() -> None:
             want, got = both(lambda: call(x, "e5m2", flush=flush, overflow="infinity"))  # noqa: B023
             assert_same_bits(got, want)
     given = np.arange(x.numel()) % 16
-    options = {"rounding": Stochastic(4), "random_bits": given}
+    options: dict[str, Any] = {"rounding": Stochastic(4), "random_bits": given}
     want, got = both(lambda: quantize(x, "e4m3", **options))
     assert_same_bits(got, want)
     want, got = both(lambda: quantize(x, "e4m3", rounding=Stochastic(8, source="lfsr16")))
@@ -160,7 +166,7 @@ def matrix() -> Tensor:
 )
 def test_blocks_equal_the_cpu(name: str, rounding: str | Stochastic, axis: int | None) -> None:
     for x in (matrix(), matrix().double(), torch.nan_to_num(matrix())):
-        options = {"rounding": rounding, "axis": axis, "seed": 3}
+        options: dict[str, Any] = {"rounding": rounding, "axis": axis, "seed": 3}
         want, got = both(lambda: quantize(x, name, **options))  # noqa: B023
         if isinstance(want, str):
             assert got == want
@@ -177,7 +183,7 @@ def test_blocks_equal_the_cpu(name: str, rounding: str | Stochastic, axis: int |
 
 def test_what_has_no_kernel_is_refused_by_name_or_left_to_the_host_if_asked() -> None:
     x, told = torch.linspace(-1, 1, 40), list[str]()
-    options = {"rounding": Stochastic(8), "seed": 1}
+    options: dict[str, Any] = {"rounding": Stochastic(8), "seed": 1}
     with host_tensors_too():
         with pytest.raises(NoKernel, match=r"posit8.* has no kernel for CUDA.*host_fallback=True"):
             quantize(x, "posit8es0", **options)
@@ -210,7 +216,7 @@ def test_a_cuda_tensor_goes_to_the_kernels_or_says_what_is_missing(
     class Pretended(Tensor):
         """A tensor whose device is said to be a GPU."""
 
-        device = torch.device("cuda", 0)  # type: ignore[assignment]
+        device = torch.device("cuda", 0)
 
     x = torch.ones(1).as_subclass(Pretended)
     assert on_device(x)

@@ -128,9 +128,9 @@ def find_scales(x: Tensor, fmt: BlockFormat, layout: Layout, exact: bool = False
     amax = find_amax(x, layout)
     scaling = fmt.scaling(x.dtype is torch.float32, encode, decode)
     target = make_target(fmt.scale.grid, DOUBLE, scaling.rounding, 0, Overflow.SATURATE)
-    wide = {"dtype": torch.float64, "device": x.device}
+    wide: dict[str, Any] = {"dtype": torch.float64, "device": x.device}
     stored = torch.empty(amax.numel(), **wide)
-    kind = {"dtype": torch.float64 if exact else x.dtype, "device": x.device}
+    kind: dict[str, Any] = {"dtype": torch.float64 if exact else x.dtype, "device": x.device}
     factors, totals = (torch.empty(amax.numel(), **kind) for _ in range(2))
     launch(
         kernels.scale_blocks, (blocks(amax.numel(), _ENTRIES),), amax, stored, factors, totals,

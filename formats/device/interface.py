@@ -21,7 +21,6 @@ from ..format import FloatFormat, GridFormat, fits
 from ..generators import draw_words
 from ..rounding import Flush, Stochastic, get_flush, get_overflow, get_rounding
 from ..tables.floats import table_of
-from ..tables.table import Table
 from . import blocks
 from .conversion import Random, check_policy, decode_tensor, flush_inputs, flushed, round_tensor
 from .place import on_device, or_on_host
@@ -115,7 +114,7 @@ def _encoded(x: Tensor, row: AnyFormat, options: dict[str, Any], axis: int | Non
             values, row, axis, options["rounding"], policy, random
         )
     if (table := table_of(row)) is not None:
-        return encode_by_table(values, cast(Table, table), options["rounding"], policy)
+        return encode_by_table(values, table, options["rounding"], policy)
     grid = cast(GridFormat, row)
     check_policy(values, grid, policy)
     values, rounding = flush_inputs(values, flush), options["rounding"]
@@ -145,8 +144,8 @@ def _by_torch(x: Tensor, row: AnyFormat, options: dict[str, Any]) -> Tensor:
     """On a device without kernels: grids, nearest or directed or from Philox."""
     how = get_rounding(options["rounding"])
     own = isinstance(how, Stochastic) and how.source != "philox"
-    block = isinstance(row, BlockFormat)
-    if block or table_of(row) is not None or own or get_flush(options["flush"]) is not Flush.NONE:
+    flushes = get_flush(options["flush"]) is not Flush.NONE
+    if isinstance(row, BlockFormat) or table_of(row) is not None or own or flushes:
         raise InputError(
             f"tensor on {x.device}: {row.name} with these options has kernels for cpu and cuda "
             "tensors alone; pass x.cpu()"

@@ -17,7 +17,7 @@ from ..rounding import AnyRounding, Overflow, Rounding, Stochastic, get_rounding
 from ..tables.conversion import check_policy
 from ..tables.search import Edges
 from ..tables.table import Table
-from .conversion import blocks, launch
+from .launch import blocks, launch
 from .place import NoKernel
 
 _BLOCK = 1024

@@ -108,7 +108,7 @@ class Code(NamedTuple):
     mask: int
 
 
-NO_CODE = Code(*(0,) * 14, 0.0, 0)
+NO_CODE = Code(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0)
 
 
 @lru_cache(maxsize=1024)

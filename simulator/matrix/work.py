@@ -165,7 +165,8 @@ class MatrixWork:
         stored: torch.Tensor, position: Any,
     ) -> None:  # fmt: skip
         """Count a product from copies; what the unit would sum otherwise is asked of the host."""
-        a, b, bias = (None if t is None else t.detach().cpu() for t in given)
+        a, b = (t.detach().cpu() for t in given[:2])
+        bias = None if given[2] is None else given[2].detach().cpu()
         x, y = (p.on_host() for p in prepared)
 
         def again(left: Any, right: Any, start: Any) -> Stack:

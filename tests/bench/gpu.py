@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -172,7 +172,8 @@ def _longer(sizes: Sizes) -> torch.nn.Module:
         n_layer=sizes.layers, n_head=sizes.heads, use_cache=False,
         embd_pdrop=0.0, attn_pdrop=0.0, resid_pdrop=0.0,
     )  # fmt: skip
-    return GPT2LMHeadModel(config).to(sizes.device)  # type: ignore[arg-type]
+    # .to of transformers is decorated in a way that hides its arguments.
+    return cast(torch.nn.Module, GPT2LMHeadModel(config)).to(sizes.device)
 
 
 def _step(model: torch.nn.Module, tokens: torch.Tensor, autocast: bool) -> Callable[[], None]:

@@ -51,7 +51,8 @@ def compile_launches(
 ) -> None:
     """Compile the kernels that `launches` asks for, and tell of each specialisation once."""
     found: set[str] = set()
-    plain: Any = JITFunction.run
+    kernel: Any = JITFunction
+    plain = kernel.run
 
     def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         compiled = plain(self, *args, grid=grid, warmup=True, **kwargs)
@@ -65,16 +66,19 @@ def compile_launches(
         return compiled
 
     # Nothing is launched, so results are what their memory holds: zeros, which index nothing amiss.
+    # Any, because what takes another function's place has not its overloads.
+    namespace: Any = torch
+    active: Any = driver
     empty, empty_like = torch.empty, torch.empty_like
-    torch.empty, torch.empty_like = torch.zeros, torch.zeros_like
-    JITFunction.run = run  # type: ignore[method-assign]
-    driver.set_active(_Target(capability))  # type: ignore[arg-type]
+    namespace.empty, namespace.empty_like = torch.zeros, torch.zeros_like
+    kernel.run = run
+    active.set_active(_Target(capability))
     try:
         with host_tensors_too():
             launches()
     finally:
-        JITFunction.run = plain  # type: ignore[method-assign]
-        torch.empty, torch.empty_like = empty, empty_like
+        kernel.run = plain
+        namespace.empty, namespace.empty_like = empty, empty_like
 
 
 def report(name: str, module: str, ptx: str) -> dict[str, Any]:

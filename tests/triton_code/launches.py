@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tapeout.formats import Stochastic, decode, encode, get_format, quantize
 from tapeout.formats.format import FloatFormat
@@ -18,10 +17,10 @@ from .orders import ORDERS, unit_of
 def every_kernel() -> None:
     """Formats, dot units, vector unit."""
     formats()
-    for operands, row in ORDERS:
-        unit = unit_of(operands, row)
+    for name, row in ORDERS:
+        unit = unit_of(name, row)
         a, b = torch.zeros(64, 64), torch.zeros(64, 64)
-        scales: dict[str, Tensor] = {}
+        scales: dict[str, Any] = {}
         if unit.scale is not None:
             parts = 64 // unit.scale.block
             scales = {"a_scale": torch.ones(64, parts), "b_scale": torch.ones(parts, 64)}
@@ -43,8 +42,8 @@ def operands() -> None:
 def few_kernels() -> None:
     """A conversion, a chain, IEEE float32, and a quotient."""
     quantize(torch.zeros(4096), "e4m3")
-    for operands, row in (ORDERS[0], ("float32", {"order": "chain", "accumulator": "float32"})):
-        unit_of(operands, row).matmul(torch.zeros(64, 64), torch.zeros(64, 64), check=False)
+    for name, row in (ORDERS[0], ("float32", {"order": "chain", "accumulator": "float32"})):
+        unit_of(name, row).matmul(torch.zeros(64, 64), torch.zeros(64, 64), check=False)
     work = VectorWork(vector_unit("float32", "nearest_even"), Trace(0, Phase(None)))
     work.operate(3, torch.ones(64), torch.ones(64))
 

@@ -1,6 +1,6 @@
 """Chains on a device: flushes, interleaved lanes, and the kernel of the plan."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from ....formats.format import FLOAT32, fits
 from ....formats.rounding import Mode, Overflow, kernel_mode
 from ...kernels.chain_random import block_steps, random_width
 from ...order import Chain
-from ..chain_plan import LARGEST_PRODUCT, PEAK, innocuous
+from ..chain_plan import LARGEST_PRODUCT, PEAK, Operands, innocuous
 from ..layout import Formats, Place, lowest_bit
 from .tiles import MOST, WIDE, programs, start
 
@@ -143,7 +143,8 @@ def _single(order: Chain, known: Known) -> Plan | None:
     reach = IN_PLACE if inside and mode != Mode.SRC else GENERAL
     if reach == GENERAL and bits > _NARROW_BITS:
         return None
-    if inside and mode == Mode.NEAREST_EVEN and innocuous(order, known):
+    asked = cast(Operands, known)  # it has what is asked of those, on tensors
+    if inside and mode == Mode.NEAREST_EVEN and innocuous(order, asked):
         kind = NEAREST
     if inside and bits and not known.at_most(LARGEST_PRODUCT):
         return None

@@ -22,7 +22,7 @@ _FLOATS = (torch.float32, torch.float64)
 
 
 def on_host_if_asked(
-    unit: "DotUnit", what: str, tensors: tuple[Any, ...], place: Place, check: bool
+    unit: "DotUnit", what: str, tensors: tuple[Any, Any, Any, Any, Any], place: Place, check: bool
 ) -> Tensor:
     """`matmul` or `dot` on the device, or on the host if that lacks a kernel and may."""
     run = multiply if what == "matmul" else dot
