@@ -71,7 +71,9 @@ def counting_activations(recipe: Recipe) -> Recipe:
 def paper_bytes(optimizer: Optimizer) -> int | None:
     """What the optimizer's paper gives for its state; None where it says nothing of it."""
     if isinstance(optimizer, AdamW):  # two moments in float32
-        return sum(8 * p.numel() for group in optimizer.param_groups for p in group["params"])
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        moments: int = sum(8 * p.numel() for p in params)
+        return moments
     formula = getattr(optimizer, "paper_bytes", None)
     if formula is None:
         return None

@@ -1,6 +1,7 @@
 """Data that needs no download, and data of the user's own: what is read, and what is refused."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
         if content is not None:
             (tmp_path / name).write_bytes(content)
         spec = _checked(NpzSpec, {"path": name}, tmp_path)
-        assert f"{name}: cannot be read as .npz" in refusal(lambda s=spec: load_data(s))
+        assert f"{name}: cannot be read as .npz" in refusal(partial(load_data, spec))
 
 
 def picture(path: Path, value: int, size: int = 6) -> None:
@@ -284,6 +285,9 @@ def test_huggingface_reads_folders_and_files(
         made: HuggingFaceSpec = _checked(HuggingFaceSpec, usual | {"path": path, **keys}, tmp_path)
         return made
 
+    def load(keys: dict[str, Any]) -> Examples:
+        return load_data(spec("disk", **keys))
+
     found = load_data(spec("disk"))
     assert found.shape == (3,) and found.classes == 2 and len(found.train_inputs) == 16
     split = load_data(spec("dict", test="extra"))
@@ -299,7 +303,7 @@ def test_huggingface_reads_folders_and_files(
         ({"target": None}, "give inputs = [columns] and target = a column, or text = a column"),
         ({"text": "a", "inputs": []}, "a: is no column of texts"),
     ):
-        assert told in refusal(lambda k=keys: load_data(spec("disk", **k)))
+        assert told in refusal(partial(load, keys))
     assert 'part = "test" is not one of train, extra' in refusal(
         lambda: load_data(spec("dict", test="test"))
     )
