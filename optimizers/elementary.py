@@ -57,7 +57,7 @@ def exp(x: Singles) -> Singles:
     shifted = fma(x, PER_LN2, WHOLE)
     n = shifted - WHOLE
     r = fma(n, LN2_LOW, fma(n, LN2_HIGH, x))
-    q = r * r
+    q: Singles = np.multiply(r, r)
     even = fma(EXP[1], r, EXP[0])
     odd = fma(EXP[4], q, fma(EXP[3], r, EXP[2]))
     p = fma(fma(odd, q, even), q, r) + _F(1)
@@ -70,15 +70,16 @@ def log(x: Singles) -> Singles:
     bits = x.view(np.int32) + np.int32(0x3F800000 - ROOT_HALF_BITS)
     k = (bits >> 23).astype(np.float32) - _F(127)
     t = ((bits & 0x7FFFFF) + np.int32(ROOT_HALF_BITS)).view(np.float32) - _F(1)
-    z = t * t
+    z: Singles = np.multiply(t, t)
     low = fma(fma(LOG[3], t, LOG[2]), z, fma(LOG[1], t, LOG[0]))
     high = fma(fma(LOG[7], t, LOG[6]), z, fma(LOG[5], t, LOG[4]))
-    return fma(k, LN2, fma(fma(high, z * z, low), z, t))
+    zz: Singles = np.multiply(z, z)
+    return fma(k, LN2, fma(fma(high, zz, low), z, t))
 
 
 def quarter_point(y: Singles) -> tuple[Singles, Singles]:
     """√2·cos φ and √2·sin φ of the angle φ = π/4·(1 + y) of the first quadrant, −1 <= y < 1."""
-    z = y * y
-    s = fma(fma(fma(SIN[3], z, SIN[2]), z, SIN[1]), z, SIN[0]) * y
+    z: Singles = np.multiply(y, y)
+    s: Singles = np.multiply(fma(fma(fma(SIN[3], z, SIN[2]), z, SIN[1]), z, SIN[0]), y)
     c = fma(fma(fma(COS[3], z, COS[2]), z, COS[1]), z, COS[0])
-    return c - s, c + s
+    return np.subtract(c, s), np.add(c, s)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from .study import Study
 from .traces import decibels
 
 Array = npt.NDArray[np.float64]
+#: pyarrow's functions made at import, which no checker of types sees.
+_functions = cast(Any, pc)
 OPERANDS = ("weight", "activation", "gradient")
 #: A measure that stays below this share everywhere has no map.
 LEAST = 0.001
@@ -69,7 +71,7 @@ def module_maps(study: Study, optimizer: str, column: str) -> list[ModuleMap]:
     if table is None or not len(table):
         return []
     operands = table.filter(
-        (pc.field("op") == "matmul") & pc.is_in(pc.field("operand"), pa.array(OPERANDS))
+        (pc.field("op") == "matmul") & _functions.is_in(pc.field("operand"), pa.array(OPERANDS))
     )
     updates = table.filter((pc.field("op") == "step") & (pc.field("operand") == "update"))
     measures = (

@@ -38,7 +38,7 @@ class RunEntry(Record):
     column: str
     optimizer: str
     seed: int
-    lr_factor: float = Field(1.0, gt=0)
+    lr_factor: float = Field(default=1.0, gt=0)
 
 
 class StudyRecord(Record):

@@ -50,15 +50,19 @@ class Engine(Protocol):
     ) -> None: ...
     def submit(self, task: Task) -> "Future[Outcome]":
         """Take on a task; tasks start in the order in which they are submitted."""
+        ...
 
     def progress(self) -> Mapping[int, tuple[int, float]]:
         """(steps done, latest loss) of the runs under way, by the index of their task."""
+        ...
 
     def stop(self) -> None:
         """Have every run stop after the step it is in, with a checkpoint of it."""
+        ...
 
     def kill(self) -> None:
         """End every worker at once; what was done since the last checkpoints is lost."""
+        ...
 
 
 def make_engine(name: str, study: Study, jobs: int | None = None) -> Engine:

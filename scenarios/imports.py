@@ -3,6 +3,7 @@
 import ast
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Iterator, Sequence

@@ -4,7 +4,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 from ..formats.errors import InputError, hint
 
@@ -66,15 +66,16 @@ def _put(table: dict[str, Any], keys: list[str], value: Any, setting: str) -> No
     node: Any = table
     for depth, key in enumerate(keys):
         place, last = ".".join(keys[:depth]), depth == len(keys) - 1
+        at = cast(Any, key)
         if isinstance(node, list):
-            key = _row(node, key, place, setting)
+            at = _row(node, key, place, setting)
         elif not isinstance(node, dict):
             raise InputError(f"--set {setting}: {place} is {node!r}, which holds no {key}")
         elif not last and key not in node:
             node[key] = {}
         if last:
-            node[key] = value
-        node = node[key]
+            node[at] = value
+        node = node[at]
 
 
 def _row(rows: list[Any], key: str, place: str, setting: str) -> Any:

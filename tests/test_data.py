@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import datasets.config
 import numpy as np
 import pytest
 import torch

@@ -10,8 +10,7 @@ from tapeout.scenarios import events, open_study
 from tapeout.scenarios.execution import execute
 from tapeout.scenarios.folder import RunFolder
 from tapeout.scenarios.training import Stopped
-
-from .sweeps import contents, write_study
+from tapeout.tests.sweeps import contents, write_study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,8 +17,7 @@ from tapeout.scenarios.execution import Outcome, execute
 from tapeout.scenarios.folder import Busy
 from tapeout.scenarios.lanes import LocalEngine
 from tapeout.scenarios.training import Stopped
-
-from .sweeps import Watcher, assert_same_runs, contents, write_study
+from tapeout.tests.sweeps import Watcher, assert_same_runs, contents, write_study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -15,9 +15,8 @@ import pytest
 
 from tapeout.scenarios import Study, open_study, run_study
 from tapeout.scenarios.execution import execute
-
-from .processes import descendants, kill, wait_for
-from .sweeps import Watcher, assert_same_runs, write_study
+from tapeout.tests.processes import descendants, kill, wait_for
+from tapeout.tests.sweeps import Watcher, assert_same_runs, write_study
 
 
 class Command:

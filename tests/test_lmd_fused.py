@@ -161,9 +161,9 @@ def test_fused_products_are_rounded_once() -> None:
     """Against Python's exact integers, on products that cancel and sums that lie half way."""
     draw = np.random.default_rng(1)
     a, b = (draw.normal(size=4000).astype(np.float32) for _ in range(2))
-    c = -(a * b) + draw.normal(size=4000).astype(np.float32) * np.float32(2.0) ** draw.integers(
-        -60, 2, 4000
-    ).astype(np.float32)
+    part = draw.normal(size=4000).astype(np.float32)
+    power = draw.integers(-60, 2, 4000).astype(np.float32)
+    c: elementary.Singles = np.add(-(a * b), part * np.float32(2.0) ** power)
     c[::5] = (a * b)[::5] * np.float32(2.0**24)
     ours = elementary.fma(a, b, c)
     for x, y, z, got in zip(a, b, c, ours, strict=True):

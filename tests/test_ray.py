@@ -15,9 +15,9 @@ import pytest
 from tapeout.formats import InputError
 from tapeout.scenarios import Study, open_study, run_study
 from tapeout.scenarios.cluster import Place
-
-from .processes import descendants, kill
-from .sweeps import Watcher, assert_same_runs, write_study
+from tapeout.scenarios.sweep import Ending
+from tapeout.tests.processes import descendants, kill
+from tapeout.tests.sweeps import Watcher, assert_same_runs, write_study
 
 ray: Any = pytest.importorskip("ray", reason="ray is not installed: make test-all installs it")
 pytestmark = pytest.mark.slow
@@ -104,6 +104,7 @@ def test_killed_ray_workers_leave_the_same_bytes(study: Study, whole: Study) -> 
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
     killer = Killer(KILLS, seed)
+    endings: list[Ending] = []
     for _ in range(10):
         endings = run_study(study, killer, jobs=2, engine="ray")
         if not any(ending.error for ending in endings):

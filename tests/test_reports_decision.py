@@ -156,10 +156,12 @@ def test_the_largest_rate_is_the_one_before_the_first_that_fails() -> None:
 
 def test_margins_of_a_study_that_sweeps_learning_rates(tmp_path: Path) -> None:
     """The reference fails from 4, the column from 2: its margin is a half."""
-    table: Finals = {("lmd", "ieee-float32"): [0.93] * 8, ("lmd", "h100-fp8"): [0.93] * 8}
+    table: dict[tuple[str, str], list[float | None]] = {
+        ("lmd", "ieee-float32"): [0.93] * 8,
+        ("lmd", "h100-fp8"): [0.93] * 8,
+    }
     for name, failing in (("ieee-float32", 4.0), ("h100-fp8", 2.0)):
         values = table["lmd", name]
-        assert isinstance(values, list)
         for k in range(8):
             if (0.5, 1.0, 2.0, 4.0)[k % 4] >= failing:
                 values[k] = None

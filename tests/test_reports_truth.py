@@ -59,7 +59,7 @@ WORLDS: dict[str, tuple[World, set[str], float]] = {
     "gap at the tolerance: never AT RISK": (World(-TOLERANCE), {AT_RISK}, 0.05),
     "the same, heavy tails": (World(-TOLERANCE, shape="heavy"), {STABLE}, 0.05),
     "the same, heavy tails, AT RISK": (World(-TOLERANCE, shape="heavy"), {AT_RISK}, 0.05),
-    "a quarter diverges: never UNSTABLE": (World(0.0, FAILING), {UNSTABLE}, 0.0625),
+    "a quarter diverges: never UNSTABLE": (World(0.0, FAILING), {UNSTABLE}, 0.0706),
     "three quarters diverge": (World(0.0, 0.75), {STABLE}, 0.01),
     "every run diverges": (World(0.0, 1.0), {STABLE, AT_RISK, INCONCLUSIVE}, 0.0),
 }
@@ -106,13 +106,13 @@ def test_studies_far_from_the_tolerance_are_decided() -> None:
     assert count(World(0.0, seeds=3), 1000)[STABLE] > 400
 
 
-def test_unstable_errs_in_a_sixteenth_of_studies_at_most_by_enumeration() -> None:
+def test_unstable_errs_in_one_of_fourteen_studies_at_most_by_enumeration() -> None:
     worst = 0.0
     for runs in range(1, 101):
         failing = [k for k in range(runs + 1) if wilson_interval(k, runs).low > FAILING]
         chance = sum(comb(runs, k) * FAILING**k * (1 - FAILING) ** (runs - k) for k in failing)
         worst = max(worst, chance)
-    assert worst == pytest.approx(0.0625)  # two runs, both failed
+    assert worst == pytest.approx(0.0706, abs=5e-5)  # seven runs, four or more failed
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.1, 0.25, 0.5])

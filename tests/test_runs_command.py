@@ -16,8 +16,7 @@ from tapeout.scenarios.cleaning import delete_runs
 from tapeout.scenarios.folder import RunFolder
 from tapeout.scenarios.layout import digest
 from tapeout.scenarios.listing import list_runs
-
-from .sweeps import contents
+from tapeout.tests.sweeps import contents
 
 Runs = Callable[..., tuple[int, Any]]
 DAY = 86400

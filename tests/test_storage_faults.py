@@ -20,8 +20,7 @@ from tapeout.scenarios import Study, open_study
 from tapeout.scenarios.checkpoint import load_checkpoint, save_checkpoint
 from tapeout.scenarios.execution import execute
 from tapeout.scenarios.storage import DamagedFile, read_rows, write_bytes
-
-from .sweeps import assert_same_runs, write_study
+from tapeout.tests.sweeps import assert_same_runs, write_study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LIMITED = """
@@ -92,11 +91,11 @@ def run_python(code: str, place: Path) -> str:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 200 KB."""
+    """A file system of 600 KB."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(place)], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(place)], capture_output=True
     )
     if mounted.returncode:
         pytest.skip("no file system may be mounted here: the full disk needs one of its own")
@@ -112,7 +111,7 @@ def test_full_disk_is_named_and_the_run_goes_on_when_there_is_room(
     for run, folder in zip(whole.runs, whole.folders, strict=True):
         execute(run, folder)
     filler = small_disk / "filler"
-    filler.write_bytes(bytes(120_000))
+    filler.write_bytes(bytes(520_000))
     with pytest.raises(InputError, match=r"safetensors: cannot be written: No space left"):
         execute(study.runs[1], study.folders[1])
     assert not list(small_disk.rglob(".writing-*")), "what could not be written does not stay"

@@ -102,11 +102,12 @@ def test_template_takes_the_candidate_and_refuses_one_that_is_not_there(tmp_path
     write_template("quickstart", tmp_path, "ours.toml", "int4")
     scenario = load_scenario(tmp_path / "quickstart.toml")
     assert scenario.columns[1].load_chip().name == "generic-int4"
-    for arguments, told in (
+    cases: list[tuple[tuple[Any, ...], str]] = [
         (("quikstart",), '(did you mean "quickstart"?)'),
         (("sweep", tmp_path, "generic-int5"), '(did you mean "generic-int4"?)'),
         (("sweep", tmp_path, "generic-int4", "int44"), '(did you mean "int4"?)'),
-    ):
+    ]
+    for arguments, told in cases:
         with pytest.raises(InputError) as refusal:
             write_template(arguments[0], *(arguments[1:] or (tmp_path,)))
         assert told in str(refusal.value)

@@ -62,19 +62,28 @@ def list_ingredients(recipe: Recipe, model: nn.Module) -> list[Ingredient]:
         for role in ("weight", "activation", "gradient")
     ]
     rows.append(("attention", "operand", "format of attention operands", operands(["attention"])))
-    rows += [
-        (f"{gemm}-product", "product", f"{gemm} products: operands, sums, result", products([gemm]))
-        for gemm in gemms
-        if gemm != "exempt"
-    ]
+    rows.extend(
+        [
+            (
+                f"{gemm}-product",
+                "product",
+                f"{gemm} products: operands, sums, result",
+                products([gemm]),
+            )
+            for gemm in gemms
+            if gemm != "exempt"
+        ]
+    )
     rows.append(("accumulator", "accumulation", "order, widths and rounding of sums",
                  frozenset(Part("sums", gemm) for gemm in gemms)))  # fmt: skip
     rows.append(("results", "accumulation", "format of products' results",
                  frozenset(Part("result", gemm) for gemm in gemms)))  # fmt: skip
-    rows += [
-        (f"stored-{role}", "memory", f"{role} in memory", frozenset({Part("memory", role)}))
-        for role in MEMORY
-    ]
+    rows.extend(
+        [
+            (f"stored-{role}", "memory", f"{role} in memory", frozenset({Part("memory", role)}))
+            for role in MEMORY
+        ]
+    )
     rows.append(("vector-unit", "vector", "vector unit", frozenset({Part("vector")})))
     found = [
         Ingredient(name, kind, title, parts, every - parts) for name, kind, title, parts in rows

@@ -5,10 +5,10 @@ New data is a module beside this page, its specification joined to `AnyDataSpec`
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 from pydantic import Field
@@ -56,12 +56,12 @@ def load_data(spec: AnyDataSpec) -> Examples:
     Raises:
         InputError: a file that cannot be read, or data that is damaged or too small.
     """
-    return _load(spec, _stamp(spec))
+    return _load(cast(Hashable, spec), _stamp(spec))
 
 
 def data_inputs(spec: AnyDataSpec) -> dict[str, Any]:
     """The table, and a digest of the examples themselves: changed data is another input."""
-    return spec.model_dump(mode="json") | {"sha256": _digest(spec, _stamp(spec))}
+    return spec.model_dump(mode="json") | {"sha256": _digest(cast(Hashable, spec), _stamp(spec))}
 
 
 @lru_cache(maxsize=4)
@@ -71,7 +71,7 @@ def _load(spec: AnyDataSpec, stamp: Stamp) -> Examples:
 
 @lru_cache(maxsize=4)
 def _digest(spec: AnyDataSpec, stamp: Stamp) -> str:
-    examples = _load(spec, stamp)
+    examples = _load(cast(Hashable, spec), stamp)
     total = hashlib.sha256(f"{examples.objective} {examples.classes}".encode())
     for name in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
         tensor = getattr(examples, name)

@@ -116,8 +116,7 @@ def load_synthetic(spec: AnySynthetic) -> Examples:
     draw = np.random.default_rng(np.random.Philox(spec.seed))
     classes = {"spirals": "arms", "teacher": "classes"}.get(spec.kind)
     count = int(getattr(spec, classes)) if classes else 2
-    if isinstance(spec, TeacherSpec):
-        teacher = _teacher(spec, draw)
+    teacher = _teacher(spec, draw) if isinstance(spec, TeacherSpec) else None
     parts: list[NDArray[np.generic]] = []
     for n in (spec.examples, max(spec.examples // 4, 4 * count)):
         match spec:
@@ -126,6 +125,7 @@ def load_synthetic(spec: AnySynthetic) -> Examples:
                 x = draw.standard_normal((n, spec.features))
                 x[:, 0] += spec.distance * (labels - 0.5)
             case TeacherSpec():
+                assert teacher is not None
                 x = draw.standard_normal((n, spec.features))
                 labels = _noisy(teacher(x), spec, draw)
             case MoonsSpec() | SpiralsSpec():

@@ -38,6 +38,7 @@ def load_table(spec: TableSpec) -> Examples:
     inputs, targets = np.asarray(bundle.data, np.float64), np.asarray(bundle.target)
     what = f"the {spec.name} table"
     regression = spec.name == "diabetes"
+    names: list[str] = []
     if not regression:
         targets, names = class_numbers(targets, what)
     test = held_out(targets, "regression" if regression else "classification",

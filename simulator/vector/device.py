@@ -3,7 +3,6 @@
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,7 +10,6 @@ from ...formats.device.conversion import key_of
 from ...formats.device.launch import blocks, launch
 from ...formats.device.target import DOUBLE, Target, make_target
 from ...formats.format import FLOAT32
-from ...formats.random import random_dtype
 from ...formats.rounding import Mode, Overflow
 
 if TYPE_CHECKING:
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
     from .work import VectorWork
 
 _BLOCK = 1024
+#: The vector unit's kernels draw a word of random bits for an element, whatever k is.
+_WORD = 32
 #: The longest rows whose tree is summed in one program, and the numbers of such a program.
 _LONGEST, _TILE = 4096, 4096
 
@@ -26,7 +26,7 @@ _LONGEST, _TILE = 4096, 4096
 class Unit(NamedTuple):
     """A vector unit, or its accumulator, as the kernels are compiled for it.
 
-    width: of a lane of random bits. down: a zero sum is -0 as toward -infinity.
+    width: of the random bits drawn for an element. down: a zero sum is -0 as toward -infinity.
     """
 
     plain: int
@@ -46,9 +46,8 @@ def _compiled(
     fmt: "Format", flush_in: float = 0.0, flush_out: float = 0.0, product: bool = False
 ) -> tuple[Unit, Target]:
     mode, k = int(fmt.plan.mode), int(fmt.plan.k)
-    width = 8 * np.dtype(random_dtype(k)).itemsize
     unit = Unit(
-        int(fmt.plain), int(product), int(mode == Mode.DOWN), width, float(flush_in),
+        int(fmt.plain), int(product), int(mode == Mode.DOWN), _WORD, float(flush_in),
         float(flush_out),
     )  # fmt: skip
     return unit, make_target(fmt.fmt.grid, DOUBLE, mode, k, Overflow.INFINITY)
