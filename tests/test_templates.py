@@ -109,7 +109,7 @@ def test_template_takes_the_candidate_and_refuses_one_that_is_not_there(tmp_path
     ]
     for arguments, told in cases:
         with pytest.raises(InputError) as refusal:
-            write_template(arguments[0], *(arguments[1:] or (tmp_path,)))
+            write_template(*(arguments if len(arguments) > 1 else (*arguments, tmp_path)))
         assert told in str(refusal.value)
     assert not (tmp_path / "sweep.toml").exists()
 
