@@ -102,6 +102,7 @@ def test_template_takes_the_candidate_and_refuses_one_that_is_not_there(tmp_path
     write_template("quickstart", tmp_path, "ours.toml", "int4")
     scenario = load_scenario(tmp_path / "quickstart.toml")
     assert scenario.columns[1].load_chip().name == "generic-int4"
+    template: Any = write_template  # called with tuples of arguments of several types
     cases: list[tuple[tuple[Any, ...], str]] = [
         (("quikstart",), '(did you mean "quickstart"?)'),
         (("sweep", tmp_path, "generic-int5"), '(did you mean "generic-int4"?)'),
@@ -109,7 +110,7 @@ def test_template_takes_the_candidate_and_refuses_one_that_is_not_there(tmp_path
     ]
     for arguments, told in cases:
         with pytest.raises(InputError) as refusal:
-            write_template(*(arguments if len(arguments) > 1 else (*arguments, tmp_path)))
+            template(*(arguments if len(arguments) > 1 else (*arguments, tmp_path)))
         assert told in str(refusal.value)
     assert not (tmp_path / "sweep.toml").exists()
 
